@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The provider asked for is the one in use, or a sentence says why not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tiny_model import write_tiny_model
+
+from road_seg_node import providers
+from road_seg_node.model_file import ModelFileError
+from road_seg_node.providers import ProviderError
+from road_seg_node.segmenter import RoadSegmenter
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BUILT_FOR_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+def python(code: str, *arguments: object, path: Path | None = None, **environment: str):
+    """Run `code` in a fresh Python that finds road_seg_node, and first of all what lies in `path`."""
+    folders = [str(folder) for folder in (path, REPOSITORY) if folder]
+    inherited = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=inherited | {"PYTHONPATH": os.pathsep.join(folders)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_provider_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(ProviderError, match="no provider 'gpu': choose one of auto, cuda, cpu"):
+        RoadSegmenter(write_tiny_model(tmp_path / "m.onnx"), "gpu")
+
+
+def test_auto_tries_the_fastest_first_and_the_cpu_last() -> None:
+    assert providers.candidates("auto") == ("cuda", "cpu")
+    assert providers.candidates("cpu") == ("cpu",)
+
+
+def test_cpu_is_used_without_a_word(tmp_path: Path) -> None:
+    segmenter = RoadSegmenter(write_tiny_model(tmp_path / "m.onnx"), "cpu")
+    assert segmenter.provider == "cpu"
+    assert segmenter.refused == []
+
+
+def test_cuda_either_works_or_is_refused_with_reason_and_remedy(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "m.onnx")
+    auto = RoadSegmenter(path)
+    if auto.provider == "cuda":
+        assert auto.refused == []
+        assert RoadSegmenter(path, "cuda").provider == "cuda"
+        return
+    with pytest.raises(ProviderError) as caught:
+        RoadSegmenter(path, "cuda")
+    sentence = str(caught.value)
+    assert auto.provider == "cpu"
+    assert auto.refused == [sentence]
+    assert "\n" not in sentence
+    if BUILT_FOR_CUDA:
+        assert sentence.startswith("ONNX Runtime does not use cuda here: ")
+    else:
+        assert sentence.startswith("this ONNX Runtime has no cuda provider: ")
+        assert "onnxruntime-gpu[cuda,cudnn]" in sentence
+
+
+def test_a_broken_model_is_not_blamed_on_the_provider(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "m.onnx")
+    path.write_bytes(path.read_bytes().replace(b"Gather", b"Gopher"))
+    with pytest.raises(ModelFileError, match="Gopher"):
+        RoadSegmenter(path, "auto")
+
+
+def test_heavy_operators_on_the_cpu_are_found() -> None:
+    weights = numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "weights")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Relu", ["x"], ["y"]),
+            helper.make_node("Conv", ["y", "weights"], ["z"]),
+            helper.make_node("Shape", ["z"], ["size"]),
+        ],
+        "conv",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, None, None])],
+        [helper.make_tensor_value_info("size", TensorProto.INT64, [4])],
+        [weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    session = providers.open_session("cpu", model.SerializeToString(), "conv.onnx")
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        pytest.skip("this ONNX Runtime does not tell which provider computes which node")
+    assert providers._heavy_on_cpu(session) == ["Conv"]
+
+
+def test_nothing_is_printed_while_a_model_is_loaded(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "m.onnx")
+    code = "import sys; from road_seg_node.segmenter import RoadSegmenter; RoadSegmenter(sys.argv[1], 'auto')"
+    result = python(code, path)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+WATCH_THE_IMPORT = """
+import importlib.abc, os, sys
+class Watch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "onnxruntime":
+            print(os.environ.get("ORT_DISABLE_TELEMETRY"))
+sys.meta_path.insert(0, Watch())
+from road_seg_node.segmenter import RoadSegmenter
+print("before the model")
+RoadSegmenter(sys.argv[1], "cpu")
+"""
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "1"), ({"ORT_DISABLE_TELEMETRY": "0"}, "0")])
+def test_telemetry_is_off_before_onnxruntime_loads_unless_the_user_said_otherwise(
+    tmp_path: Path, given: dict[str, str], expected: str
+) -> None:
+    result = python(WATCH_THE_IMPORT, write_tiny_model(tmp_path / "m.onnx"), **given)
+    assert result.stdout.splitlines() == ["before the model", expected], result.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        ("raise ImportError('libsomething.so: cannot open shared object file')", "cannot be imported by"),
+        ("", "is an empty shell"),
+    ],
+    ids=["does not load", "half uninstalled"],
+)
+def test_onnxruntime_that_is_broken(tmp_path: Path, module: str, expected: str) -> None:
+    path = write_tiny_model(tmp_path / "m.onnx")
+    (tmp_path / "onnxruntime").mkdir()
+    (tmp_path / "onnxruntime" / "__init__.py").write_text(module)
+    code = (
+        "import sys; from road_seg_node.segmenter import RoadSegmenter, ProviderError\n"
+        "try: RoadSegmenter(sys.argv[1])\n"
+        "except ProviderError as error: print(error)"
+    )
+    result = python(code, path, path=tmp_path)
+    assert expected in result.stdout, result.stderr
+    assert "pip" in result.stdout
