@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Export a checkpoint of the trainer as a model file of contract 1, proved against PyTorch.
+
+    python export/export.py --checkpoint runs/NAME/best.pt --output road_seg.onnx
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import platform
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import onnx
+import onnxscript
+import torch
+
+from road_seg_node import model_file
+from road_seg_node.model_file import ModelFileError, ModelInfo
+from road_seg_node.scene import Road
+from road_seg_node.segmenter import RoadSegmenter
+from train.contract import RoadProbability
+from train.model import VGGFCN8
+
+# Sizes (height, width) on which the file must answer as PyTorch does; odd ones and both ends of what cameras send.
+PARITY_SIZES = ((64, 64), (227, 321), (375, 1242), (479, 639), (1080, 1920))
+LARGEST_DIFFERENCE = 1  # of 255
+OPSET = 18
+LICENCE = (
+    "Weights trained on research data sets (KITTI: CC BY-NC-SA 3.0; CamVid and IDD: research use): "
+    "for research, not for commercial use and not for driving."
+)
+
+
+class ExportError(ValueError):
+    """A checkpoint that cannot be exported; the message says why."""
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The checkpoint's dictionary on the CPU.
+
+    Raises:
+        ExportError: the file is missing, damaged, or no checkpoint of this trainer.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ExportError(f"There is no checkpoint {path}; train.py writes best.pt into the run's folder.") from None
+    except Exception as error:  # torch raises many kinds for a file that it did not write
+        raise ExportError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
+    if not isinstance(state, dict) or not {"model", "preset", "metrics"} <= set(state):
+        raise ExportError(f"{path} is not a checkpoint of train.py: it lacks model, preset or metrics.")
+    return state
+
+
+def network_of(state: Mapping[str, Any]) -> VGGFCN8:
+    """The averaged network of a checkpoint, ready to answer."""
+    preset = state["preset"]
+    network = VGGFCN8(preset["width"], preset["batch_norm"], preset["head"])
+    network.load_state_dict(state["model"])
+    return network.eval()
+
+
+def to_onnx(module: RoadProbability) -> onnx.ModelProto:
+    """The bytes-to-bytes module as an ONNX model with free batch, height and width."""
+    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("height"), 2: torch.export.Dim("width")}
+    example = torch.zeros((2, 202, 322, 3), dtype=torch.uint8)
+    # The exporter reports progress and deprecations of its own; what matters is proved below.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[model_file.INPUT_NAME],
+            output_names=[model_file.OUTPUT_NAME],
+            dynamic_shapes=(sizes,),
+            verbose=False,
+        )
+    return program.model_proto
+
+
+def parity_images(images: Path | None) -> list[np.ndarray]:
+    """uint8 BGR images of every parity size: noise, a synthetic road and, where given, real frames."""
+    import cv2
+
+    rng = np.random.default_rng(0)
+    files = sorted(p for p in images.iterdir() if p.suffix.lower() in (".png", ".jpg")) if images else []
+    pictures = []
+    for i, (height, width) in enumerate(PARITY_SIZES):
+        pictures.append(rng.integers(0, 256, (height, width, 3), np.uint8))
+        pictures.append(Road(i).render(width, height)[0])
+        if files:
+            real = cv2.imread(str(files[i * len(files) // len(PARITY_SIZES)]))
+            if real is not None:
+                pictures.append(cv2.resize(real, (width, height)))
+    return pictures
+
+
+def largest_difference(module: RoadProbability, segmenter: RoadSegmenter, pictures: list[np.ndarray]) -> int:
+    """Between PyTorch's bytes and the file's, over all pixels of all pictures."""
+    worst = 0
+    for picture in pictures:
+        with torch.inference_mode():
+            expected = module(torch.from_numpy(picture)[None])[0].numpy()
+        worst = max(worst, int(np.abs(expected.astype(int) - segmenter.probability(picture)).max()))
+    return worst
+
+
+def export_checkpoint(
+    checkpoint: Path, output: Path, name: str | None = None, resize: dict[str, Any] | None = None,
+    images: Path | None = None,
+) -> ModelInfo:
+    """Write `output` from `checkpoint`; nothing is left at `output` where the proof fails.
+
+    Args:
+        checkpoint: `best.pt` or `last.pt` of a run.
+        output: the .onnx file; its stem is the model's name unless `name` is given.
+        resize: another policy or size than the preset's.
+        images: folder of real frames for the parity check, beside noise and synthetic roads.
+
+    Raises:
+        ExportError: the checkpoint is no good, or ONNX Runtime answers otherwise than PyTorch.
+    """
+    state = load_checkpoint(checkpoint)
+    module = RoadProbability(network_of(state), resize or state["preset"]["resize"]).eval()
+    with torch.inference_mode():
+        golden = module(torch.from_numpy(model_file.golden_image())[None])[0].numpy()
+    info = ModelInfo(
+        name=name or output.stem,
+        architecture=module.network.architecture,
+        resize=module.resize,
+        threshold=state["metrics"]["threshold"],
+        metrics=state["metrics"],
+        dataset=", ".join(state["datasets"]),
+        licence=LICENCE,
+        checkpoint_sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        versions={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "onnx": onnx.__version__,
+            "onnxscript": onnxscript.__version__,
+        },
+        golden=golden,
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    candidate = output.with_name(f".{output.stem}.candidate.onnx")
+    try:
+        model_file.write(to_onnx(module), info, candidate)
+        worst = largest_difference(module, RoadSegmenter(candidate, "cpu"), parity_images(images))
+        if worst > LARGEST_DIFFERENCE:
+            raise ExportError(
+                f"ONNX Runtime answers up to {worst} of 255 otherwise than PyTorch (at most {LARGEST_DIFFERENCE} is "
+                f"right), so {output} was not written. Try the pinned versions of torch, onnx and onnxruntime."
+            )
+        candidate.replace(output)
+    except ModelFileError as error:
+        raise ExportError(str(error)) from None
+    finally:
+        candidate.unlink(missing_ok=True)
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {info.architecture}, {worst} of 255 from PyTorch.")
+    return info
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt of a run")
+    parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write")
+    parser.add_argument("--name", help="the model's name (the file's)")
+    parser.add_argument("--resize", choices=("stretch", "keep_aspect"), help="instead of the preset's policy")
+    parser.add_argument("--size", metavar="WxH", help="network size with --resize: 576x160, or 576 for keep_aspect")
+    parser.add_argument("--images", type=Path, help="folder of real frames for the parity check")
+    options = parser.parse_args()
+    try:
+        resize = resize_from(options.resize, options.size)
+        export_checkpoint(options.checkpoint, options.output, options.name, resize, options.images)
+    except ExportError as error:
+        sys.exit(f"export.py: {error}")
+
+
+def resize_from(policy: str | None, size: str | None) -> dict[str, Any] | None:
+    """The resize entry for --resize and --size, or None where neither is given.
+
+    Raises:
+        ExportError: one without the other, or a size that is not multiples of 32.
+    """
+    if policy is None and size is None:
+        return None
+    numbers = (size or "").split("x")
+    wanted = 2 if policy == "stretch" else 1
+    right = len(numbers) == wanted and all(n.isdigit() and int(n) > 0 and int(n) % 32 == 0 for n in numbers)
+    if policy is None or not right:
+        raise ExportError(
+            f"--resize {policy} with --size {size} is not right: stretch takes a size such as 576x160, keep_aspect a "
+            "width such as 576, all multiples of 32."
+        )
+    if policy == "stretch":
+        return {"policy": policy, "width": int(numbers[0]), "height": int(numbers[1])}
+    return {"policy": policy, "width": int(numbers[0])}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Augmentation: image and labels stay together, crops keep to the frame, and batches repeat themselves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from train import preset as presets
+from train.augment import Crop, CropBatches, crop_pair
+from train.data import IGNORE
+
+STRONG = presets.load("compact", {}).augmentation
+GEOMETRY = replace(STRONG, brightness=0, contrast=0, saturation=0, hue=0, gamma=0, blur=0, noise=0, grey=0)
+PLAIN = replace(GEOMETRY, flip=0, scale=(1.0, 1.0), aspect=0, rotation=0)
+
+
+def blocks(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """A picture whose brightness says its label: white where road, black where not."""
+    labels = np.zeros((height, width), np.uint8)
+    labels[height // 3 :, width // 4 : width // 2] = 1
+    return np.repeat(labels[..., None] * 255, 3, axis=2), labels
+
+
+@pytest.mark.parametrize("size", [(360, 480), (227, 320), (160, 576), (375, 1242)])
+@pytest.mark.parametrize("crop", [Crop(384, 128, 1), Crop(352, 224, 1)])
+def test_labels_follow_the_image(size: tuple[int, int], crop: Crop) -> None:
+    pair, rng = blocks(*size), np.random.default_rng(0)
+    for _ in range(20):
+        image, labels = crop_pair(pair, crop, 384, GEOMETRY, rng)
+        assert image.shape == (crop.height, crop.width, 3) and labels.shape == (crop.height, crop.width)
+        valid = labels != IGNORE
+        agree = (image[..., 0] >= 128) == (labels == 1)
+        assert agree[valid].mean() > 0.985, "only pixels at an edge may differ, by rounding"
+        assert valid.mean() > 0.9, "a crop must not reach far beyond its frame"
+
+
+def test_without_augmentation_the_frame_comes_out_as_it_went_in() -> None:
+    rng = np.random.default_rng(1)
+    frame = rng.integers(0, 256, (128, 384, 3), np.uint8), rng.integers(0, 2, (128, 384)).astype(np.uint8)
+    image, labels = crop_pair(frame, Crop(384, 128, 1), 384, PLAIN, rng)
+    np.testing.assert_array_equal(labels, frame[1])
+    hsv_rounding = 6  # colours go through 8-bit HSV and back
+    assert np.abs(image.astype(int) - frame[0]).max() <= hsv_rounding
+
+
+def test_flip_mirrors_image_and_labels() -> None:
+    pair = blocks(128, 384)
+    _, labels = crop_pair(pair, Crop(384, 128, 1), 384, replace(PLAIN, flip=1.0), np.random.default_rng(0))
+    np.testing.assert_array_equal(labels, pair[1][:, ::-1])
+
+
+def batches(workers: int, epoch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    pairs = [blocks(100 + i, 200 + i) for i in range(10)]
+    crops = (Crop(96, 64, 0.5), Crop(64, 64, 0.5))
+    data = CropBatches(pairs, [1.0] * 9 + [3.5], 4, crops, 96, STRONG, seed=3)
+    data.epoch = epoch
+    return list(DataLoader(data, batch_size=None, num_workers=workers))
+
+
+def test_batches_are_a_function_of_seed_and_epoch_whatever_the_workers() -> None:
+    alone, shared, later = batches(0, 1), batches(2, 1), batches(0, 2)
+    assert len(alone) == len(shared) == 3
+    for (image, labels), (same_image, same_labels) in zip(alone, shared, strict=True):
+        assert torch.equal(image, same_image) and torch.equal(labels, same_labels)
+    assert any(a.shape != b.shape or not torch.equal(a, b) for (a, _), (b, _) in zip(alone, later, strict=True))
+
+
+def test_a_weight_says_how_often_a_frame_is_shown() -> None:
+    data = CropBatches([blocks(64, 64)] * 3, [1.0, 4.0, 0.5], 1, (Crop(64, 64, 1),), 64, STRONG, seed=0)
+    shown = np.zeros(3)
+    for data.epoch in range(400):
+        shown += np.bincount(data.order(), minlength=3)
+    np.testing.assert_allclose(shown / shown.sum(), np.array([1, 4, 0.5]) / 5.5, atol=0.02)

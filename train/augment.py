@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image and labels changed together, and batches of crops made from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from train.data import IGNORE
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A batch's size in pixels of the network, and how often (as a weight) batches have it."""
+
+    width: int
+    height: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far pictures are changed; all ranges are drawn from uniformly.
+
+    scale: factor range on the size at which the network will see the frame; aspect: largest relative change
+    of width against height; rotation: degrees; brightness, contrast, saturation: largest relative change;
+    hue: degrees; gamma: largest relative change of the exponent; blur, noise, grey: how often (0 to 1).
+    """
+
+    flip: float
+    scale: tuple[float, float]
+    aspect: float
+    rotation: float
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    gamma: float
+    blur: float
+    noise: float
+    grey: float
+
+
+def crop_pair(pair: Pair, crop: Crop, network_width: int, how: Augmentation, rng: np.random.Generator) -> Pair:
+    """One random view of a frame: image uint8 [h, w, 3] BGR and labels uint8 [h, w] at the crop's size.
+
+    The frame is flipped, scaled, stretched, turned and cut in one warp. It is never scaled so far down that
+    the crop would reach beyond it, except at corners that the rotation opens: those are not valid.
+    """
+    image, labels = pair
+    height, width = labels.shape
+    zoom = math.exp(rng.uniform(math.log(how.scale[0]), math.log(how.scale[1]))) * network_width / width
+    stretch = math.exp(rng.uniform(-1, 1) * math.log1p(how.aspect) / 2)
+    sx = max(zoom * stretch, crop.width / width)
+    sy = max(zoom / stretch, crop.height / height)
+    # A crop that is tall for its frame would squeeze it: keep the two scales within the aspect range.
+    sx, sy = max(sx, sy / (1 + how.aspect)), max(sy, sx / (1 + how.aspect))
+    angle = math.radians(rng.uniform(-how.rotation, how.rotation))
+    left = rng.uniform(0, max(0.0, sx * width - crop.width))
+    top = rng.uniform(0, max(0.0, sy * height - crop.height))
+    mirror = -1.0 if rng.random() < how.flip else 1.0
+    # Crop pixel -> frame pixel, both measured from pixel centres: about the crop's centre, turn, then scale.
+    centre = np.array([left + crop.width / 2, top + crop.height / 2])
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    linear = np.diag([1 / sx, 1 / sy]) @ turn @ np.diag([mirror, 1.0])
+    offset = centre / (sx, sy) - linear @ np.array([(crop.width - 1) / 2, (crop.height - 1) / 2]) - 0.5
+    matrix = np.column_stack([linear, offset])
+    size, flags = (crop.width, crop.height), cv2.WARP_INVERSE_MAP
+    image = cv2.warpAffine(image, matrix, size, flags=flags | cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    labels = cv2.warpAffine(labels, matrix, size, flags=flags | cv2.INTER_NEAREST, borderValue=IGNORE)
+    return change_colours(image, how, rng), labels
+
+
+def change_colours(image: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """Light, colour, blur and noise of a uint8 BGR image changed at random; same shape and type."""
+    hue, saturation = rng.uniform(-how.hue, how.hue), 1 + rng.uniform(-how.saturation, how.saturation)
+    hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
+    steps = np.arange(256, dtype=np.float32)
+    hsv[..., 0] = cv2.LUT(hsv[..., 0], ((steps + hue / 2) % 180).astype(np.uint8))
+    hsv[..., 1] = cv2.LUT(hsv[..., 1], np.clip(steps * saturation, 0, 255).astype(np.uint8))
+    image = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
+    contrast, light = 1 + rng.uniform(-how.contrast, how.contrast), 1 + rng.uniform(-how.brightness, how.brightness)
+    gamma = math.exp(rng.uniform(-1, 1) * math.log1p(how.gamma))
+    # A colour cast besides: white balance differs from camera to camera more than anything else.
+    cast = 1 + rng.uniform(-how.brightness, how.brightness, 3) / 4
+    curve = 255 * ((steps / 255) ** gamma)
+    curve = ((curve - 128) * contrast + 128) * light
+    table = np.clip(curve[:, None] * cast[None], 0, 255).astype(np.uint8)
+    image = cv2.LUT(image, table[:, None, :])
+    if rng.random() < how.grey:
+        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    if rng.random() < how.blur:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.2))
+    if rng.random() < how.noise:
+        strength = rng.uniform(2, 10)
+        noise = rng.standard_normal(image.shape, np.float32) * strength
+        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    return image
+
+
+class CropBatches(IterableDataset[tuple[Tensor, Tensor]]):
+    """One epoch's batches: images uint8 [batch, 3, h, w] RGB, labels int64 [batch, h, w].
+
+    Every batch has one crop size, drawn by the crops' shares, and frames drawn without repetition from
+    `order`, in which a frame stands as often as its folder's weight says. Batch `i` of epoch `e` is a function
+    of (seed, e, i) alone, so that a resumed run sees what the uninterrupted one would have seen.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        weights: Sequence[float],
+        batch_size: int,
+        crops: Sequence[Crop],
+        network_width: int,
+        augmentation: Augmentation,
+        seed: int,
+    ) -> None:
+        self.pairs, self.weights, self.batch_size = pairs, np.asarray(weights, float), batch_size
+        self.crops, self.network_width, self.augmentation, self.seed = crops, network_width, augmentation, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return max(1, int(self.weights.sum()) // self.batch_size)
+
+    def order(self) -> np.ndarray:
+        """Indices into `pairs` for this epoch; a fractional weight is a chance."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        times = np.floor(self.weights + rng.random(len(self.weights))).astype(int)
+        indices = np.repeat(np.arange(len(self.pairs)), times)
+        rng.shuffle(indices)
+        return np.resize(indices, len(self) * self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        worker = torch.utils.data.get_worker_info()
+        start, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        order = self.order()
+        shares = np.array([crop.share for crop in self.crops])
+        for batch in range(start, len(self), step):
+            rng = np.random.default_rng((self.seed, self.epoch, batch))
+            crop = self.crops[rng.choice(len(self.crops), p=shares / shares.sum())]
+            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            views = [crop_pair(self.pairs[i], crop, self.network_width, self.augmentation, rng) for i in chosen]
+            images = np.stack([image[..., ::-1] for image, _ in views]).transpose(0, 3, 1, 2)
+            labels = np.stack([labels for _, labels in views]).astype(np.int64)
+            yield torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)

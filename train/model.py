@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VGG-16 turned into FCN-8 (Long, Shelhamer and Darrell 2015; Simonyan and Zisserman 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+# Configuration D of VGG: 3x3 convolutions by their output channels, "M" is a 2x2 max pooling.
+VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
+FC_CHANNELS = 4096
+CLASSES = 2  # index 0: not road, index 1: road
+STRIDE = 32  # height and width of the network's input are multiples of this
+SKIP_SCORE_STD = 1e-2  # skips start small, so that the coarse answer is learned first
+
+
+def encoder_layers(width: float, batch_norm: bool) -> nn.Sequential:
+    """VGG-16's convolutions, numbered as torchvision's `vgg16` (or `vgg16_bn`) numbers its `features`."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for step in VGG16:
+        if step == "M":
+            layers.append(nn.MaxPool2d(2))
+            continue
+        out = scaled(int(step), width)
+        layers.append(nn.Conv2d(channels, out, 3, padding=1))
+        if batch_norm:
+            layers.append(nn.BatchNorm2d(out))
+        layers.append(nn.ReLU(inplace=True))
+        channels = out
+    return nn.Sequential(*layers)
+
+
+def scaled(channels: int, width: float) -> int:
+    return max(1, round(channels * width))
+
+
+def upsampling(stride: int) -> nn.ConvTranspose2d:
+    """Transposed convolution by `stride` that starts as bilinear interpolation (kernel 2s, padding s/2)."""
+    layer = nn.ConvTranspose2d(CLASSES, CLASSES, 2 * stride, stride, padding=stride // 2, bias=False)
+    ramp = 1 - (torch.arange(2 * stride) - (stride - 0.5)).abs() / stride
+    with torch.no_grad():
+        layer.weight.zero_()
+        for c in range(CLASSES):
+            layer.weight[c, c] = ramp[:, None] * ramp[None, :]
+    return layer
+
+
+class VGGFCN8(nn.Module):
+    """Logits of road and not road for normalised RGB images.
+
+    Args:
+        width: factor on every channel count of VGG-16 (1.0 is the paper's network).
+        batch_norm: batch normalisation after each 3x3 convolution (needed to train from nothing).
+        head: "fc" keeps fc6 and fc7 as 7x7 and 1x1 convolutions; "pool5" scores pool5 directly.
+
+    `forward` takes float [batch, 3, height, width], height and width multiples of 32, and returns
+    float32 logits [batch, 2, height, width].
+    """
+
+    def __init__(self, width: float = 1.0, batch_norm: bool = False, head: str = "fc") -> None:
+        super().__init__()
+        if head not in ("fc", "pool5"):
+            raise ValueError(f"head is '{head}', but it must be 'fc' or 'pool5'.")
+        if not 0 < width <= 1:
+            raise ValueError(f"width is {width}, but it must be above 0 and at most 1.")
+        self.width, self.batch_norm, self.head = width, batch_norm, head
+        self.features = encoder_layers(width, batch_norm)
+        pools = [i for i, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
+        self._pool3, self._pool4 = pools[2] + 1, pools[3] + 1
+        pool5, fc = scaled(512, width), scaled(FC_CHANNELS, width)
+        if head == "fc":
+            self.fc6 = nn.Conv2d(pool5, fc, 7, padding=3)
+            self.fc7 = nn.Conv2d(fc, fc, 1)
+            self.dropout = nn.Dropout2d(0.5)
+        self.score_top = nn.Conv2d(fc if head == "fc" else pool5, CLASSES, 1)
+        self.score_pool4 = nn.Conv2d(scaled(512, width), CLASSES, 1)
+        self.score_pool3 = nn.Conv2d(scaled(256, width), CLASSES, 1)
+        self.up2, self.up4, self.up32 = upsampling(2), upsampling(2), upsampling(8)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """He initialisation of the encoder (without it VGG from nothing stays at zero), small scores."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        for score in (self.score_top, self.score_pool4, self.score_pool3):
+            nn.init.normal_(score.weight, std=SKIP_SCORE_STD)
+
+    @property
+    def architecture(self) -> str:
+        """One line that names the network, such as "VGG-FCN-8 width 0.25 batch-norm pool5"."""
+        return f"VGG-FCN-8 width {self.width:g}{' batch-norm' if self.batch_norm else ''} {self.head}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        pool3 = self.features[: self._pool3](x)
+        pool4 = self.features[self._pool3 : self._pool4](pool3)
+        top = self.features[self._pool4 :](pool4)
+        if self.head == "fc":
+            top = self.dropout(torch.relu(self.fc6(top)))
+            top = self.dropout(torch.relu(self.fc7(top)))
+        # Scores and upsampling stay in float32: two channels cost nothing, and the bfloat16 backward of a
+        # 1x1 convolution from 4096 to 2 channels corrupts memory in PyTorch 2.13's CPU build.
+        with torch.autocast(x.device.type, enabled=False):
+            score = self.up2(self.score_top(top.float())) + self.score_pool4(pool4.float())
+            score = self.up4(score) + self.score_pool3(pool3.float())
+            return self.up32(score)
+
+    def load_vgg16(self, state: Mapping[str, Tensor]) -> list[str]:
+        """Take torchvision's `vgg16` (or `vgg16_bn`) weights; returns the keys that were used.
+
+        `classifier.0` and `classifier.3` become fc6 [4096, 512, 7, 7] and fc7 [4096, 4096, 1, 1].
+
+        Raises:
+            ValueError: a key is missing or its shape is not this network's.
+        """
+        own = self.state_dict()
+        wanted = {k: k for k in own if k.startswith("features.") and not k.endswith("num_batches_tracked")}
+        if self.head == "fc":
+            for ours, theirs in (("fc6", "classifier.0"), ("fc7", "classifier.3")):
+                wanted |= {f"{ours}.{part}": f"{theirs}.{part}" for part in ("weight", "bias")}
+        taken = {}
+        for ours, theirs in wanted.items():
+            if theirs not in state:
+                raise ValueError(f"The weights lack '{theirs}', which {self.architecture} needs.")
+            if state[theirs].numel() != own[ours].numel():
+                shapes = f"{tuple(state[theirs].shape)} in the weights, {tuple(own[ours].shape)} here"
+                raise ValueError(f"'{theirs}' does not fit {self.architecture}: {shapes}.")
+            taken[ours] = state[theirs].reshape(own[ours].shape)
+        self.load_state_dict({**own, **taken})
+        return sorted(wanted.values())

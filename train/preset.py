@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Presets: YAML files that hold every value of a training run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from train.augment import Augmentation, Crop
+
+FOLDER = Path(__file__).parent / "presets"
+
+
+class PresetError(ValueError):
+    """A preset that is missing or wrong; the message names the file and the value."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a run is made of; the files in `train/presets/` explain each value."""
+
+    width: float
+    batch_norm: bool
+    head: str
+    resize: dict[str, Any]
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    warmup_epochs: float
+    ema_decay: float
+    gradient_clip: float
+    dice_weight: float
+    autocast: str
+    workers: int
+    seed: int
+    validation_share: float
+    synthetic_share: float
+    folder_weights: dict[str, float]
+    crops: tuple[Crop, ...]
+    augmentation: Augmentation
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as `from_dict` takes them and YAML and JSON hold them."""
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return values
+
+
+def from_dict(values: dict[str, Any], where: str) -> Preset:
+    """A preset from plain values.
+
+    Raises:
+        PresetError: a key is missing, unknown, or holds what it cannot.
+    """
+    known, given = {f.name for f in fields(Preset)}, set(values)
+    for wrong, word in ((given - known, "unknown"), (known - given, "missing")):
+        if wrong:
+            raise PresetError(f"{where}: {word} value(s) {', '.join(sorted(wrong))}.")
+    try:
+        augmentation = dict(values["augmentation"])
+        augmentation["scale"] = tuple(augmentation["scale"])
+        crops = tuple(Crop(**crop) for crop in values["crops"])
+        preset = Preset(**{**values, "crops": crops, "augmentation": Augmentation(**augmentation)})
+        if preset.resize["policy"] not in ("stretch", "keep_aspect"):
+            raise ValueError("resize.policy must be stretch or keep_aspect")
+        sizes = [preset.resize["width"], preset.resize.get("height", 32)]
+        sizes += [v for crop in crops for v in (crop.width, crop.height)]
+        if any(size % 32 or size <= 0 for size in sizes):
+            raise ValueError("sizes of the network and of crops must be multiples of 32")
+        if preset.autocast not in ("none", "bf16", "fp16"):
+            raise ValueError("autocast must be none, bf16 or fp16")
+        if preset.epochs < 1 or preset.batch_size < 1:
+            raise ValueError("epochs and batch_size must be at least 1")
+        if not 0 <= preset.synthetic_share < 1 or not 0 < preset.validation_share < 1:
+            raise ValueError("synthetic_share and validation_share must be fractions of 1")
+    except (KeyError, TypeError, ValueError) as error:
+        raise PresetError(f"{where}: {error}.") from None
+    return preset
+
+
+def load(name: str, changes: dict[str, Any]) -> Preset:
+    """The preset `train/presets/<name>.yaml`, or the YAML file `name`, with `changes` applied."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
+        raise PresetError(f"There is no preset {path}. Presets are: {names}; or give a path that ends in .yaml.")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise PresetError(f"{path} is not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise PresetError(f"{path} must hold a mapping of names to values.")
+    return from_dict({**values, **changes}, str(path))
