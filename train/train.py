@@ -43,9 +43,10 @@ KITTI_MISSING = f"""KITTI Road is not in {KITTI}.
                    and unpack it into data/, so that {KITTI}/image_2/um_000000.png exists.
   Or your own:     python train/train.py --data DIR, with image_2/ and gt_image_2/ in DIR as KITTI has them.
   Or try without:  python train/train.py --synthetic-only, on synthetic road scenes alone."""
-SCENE_SIZES = ((480, 360), (320, 227), (576, 160), (621, 188))
+SCENE_SIZES = ((480, 360), (320, 227), (576, 160), (1242, 375))
 TRAINING_SEED, VALIDATION_SEED = 1_000_000, 2_000_000  # of scenes; the demo's and the tests' seeds are small
-SCENES_ONLY = 400  # scenes of a run without a data set
+SCENES_ONLY = 400  # scenes an epoch of a run without a data set
+SCENE_POOL = 4  # times as many scenes as an epoch shows are rendered, so that epochs differ
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -81,9 +82,9 @@ def gather(options: argparse.Namespace, preset: Preset) -> tuple[list[Pair], lis
     share = preset.synthetic_share
     count = round(sum(weights) * share / (1 - share)) if pairs else SCENES_ONLY
     if count:
-        print(f"Rendering {count} synthetic scenes.", flush=True)
-        pairs += scenes(count, TRAINING_SEED)
-        weights += [1.0] * count
+        print(f"Rendering {SCENE_POOL * count} synthetic scenes, of which an epoch shows {count}.", flush=True)
+        pairs += scenes(SCENE_POOL * count, TRAINING_SEED)
+        weights += [1 / SCENE_POOL] * (SCENE_POOL * count)
         validation["synthetic"] = scenes(max(20, count // 10), VALIDATION_SEED)
     return pairs, weights, validation
 
@@ -283,6 +284,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on from last.pt in the run folder")
     parser.add_argument("--epochs", type=int, help="instead of the preset's")
     parser.add_argument("--seed", type=int, help="instead of the preset's")
+    parser.add_argument("--synthetic-share", type=float, metavar="SHARE", help="instead of the preset's, 0 to 1")
     return parser.parse_args()
 
 
@@ -306,7 +308,7 @@ def main() -> None:
             if not KITTI.is_dir():
                 raise DataError(KITTI_MISSING)
             options.data = [KITTI]
-        changes = {k: v for k in ("epochs", "seed") if (v := getattr(options, k)) is not None}
+        changes = {k: v for k in ("epochs", "seed", "synthetic_share") if (v := getattr(options, k)) is not None}
         preset = presets.load(options.preset, changes)
         folder = options.run or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(options.preset).stem}"
         last = folder / "last.pt"
