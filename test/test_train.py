@@ -124,7 +124,7 @@ def test_a_mistake_is_one_sentence(
 def test_a_preset_with_a_wrong_value_is_named(tmp_path: Path) -> None:
     values = presets.load("compact", {}).as_dict()
     for change, named in (
-        ({"widht": 0.5}, "widht"),
+        ({"wide": 0.5}, "wide"),
         ({"autocast": "int8"}, "autocast"),
         ({"crops": [{"width": 100, "height": 64, "share": 1}]}, "multiples of 32"),
     ):

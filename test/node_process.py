@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node in a process of its own, and a planner beside it that sends images and collects what comes back."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from onnx import TensorProto, helper, numpy_helper
+from rcl_interfaces.msg import Parameter, ParameterValue, SetParametersResult
+from rcl_interfaces.srv import SetParameters
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import get_parameter_value
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from sensor_msgs.msg import Image
+from tiny_model import tiny_graph, tiny_info
+
+from road_seg_node import model_file
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PATIENCE = 30.0  # seconds; a wait this long means that it will not happen
+
+
+def weighted_probability(bgr: np.ndarray) -> np.ndarray:
+    """What the weighted model answers: (b + 2 g + 4 r) / 7, so that no two channels may be exchanged."""
+    return (bgr.astype(np.int32) @ np.array([1, 2, 4]) // 7).astype(np.uint8)
+
+
+def write_weighted_model(path: Path, work: int = 0, **changes: Any) -> Path:
+    """Writes a contract-1 model of weighted_probability; `work` matrix products of 2 GFLOP each make it slow."""
+    weights, seven = np.array([1, 2, 4], np.int32), np.array(7, np.int32)
+    nodes = [
+        helper.make_node("Cast", [model_file.INPUT_NAME], ["pixels"], to=TensorProto.INT32),
+        helper.make_node("Mul", ["pixels", "weights"], ["weighted"]),
+        helper.make_node("ReduceSum", ["weighted", "last_axis"], ["sum"], keepdims=0),
+        helper.make_node("Div", ["sum", "seven"], ["mean"]),
+    ]
+    constants = {"weights": weights, "seven": seven, "last_axis": np.array([-1], np.int64)}
+    answer = "mean"
+    if work:  # the products start from a pixel, or they would be folded into a constant, and end in a zero
+        constants |= {
+            "matrix": np.full((1024, 1024), 1 / 1024, np.float32),
+            "zero": np.array(0, np.float32),
+            "all_axes": np.arange(4, dtype=np.int64),
+        }
+        nodes += [
+            helper.make_node("Cast", [model_file.INPUT_NAME], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["floats", "all_axes"], ["one"], keepdims=0),
+            helper.make_node("Add", ["matrix", "one"], ["product0"]),
+            *(helper.make_node("MatMul", [f"product{k}", "matrix"], [f"product{k + 1}"]) for k in range(work)),
+            helper.make_node("ReduceMean", [f"product{work}"], ["mean_product"], keepdims=0),
+            helper.make_node("Mul", ["mean_product", "zero"], ["nothing"]),
+            helper.make_node("Cast", ["nothing"], ["integer_nothing"], to=TensorProto.INT32),
+            helper.make_node("Add", ["mean", "integer_nothing"], ["delayed"]),
+        ]
+        answer = "delayed"
+    nodes.append(helper.make_node("Cast", [answer], [model_file.OUTPUT_NAME], to=TensorProto.UINT8))
+    graph = helper.make_graph(
+        nodes,
+        "weighted",
+        list(tiny_graph().graph.input),
+        list(tiny_graph().graph.output),
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.checker.check_model(model)
+    golden = weighted_probability(model_file.golden_image())
+    model_file.write(model, tiny_info(name="weighted", golden=golden, **changes), path)
+    return path
+
+
+def image(bgr: np.ndarray, encoding: str = "bgr8", padding: int = 0) -> Image:
+    """The message a camera would send of `bgr`, each row followed by `padding` bytes of rubbish."""
+    order = {"bgr8": [0, 1, 2], "rgb8": [2, 1, 0], "bgra8": [0, 1, 2, 3], "rgba8": [2, 1, 0, 3], "mono8": [0]}
+    opaque = np.dstack([bgr, np.full(bgr.shape[:2], 77, np.uint8)])
+    rows = opaque[:, :, order[encoding]].reshape(len(bgr), -1)
+    rows = np.hstack([rows, np.full((len(bgr), padding), 201, np.uint8)])
+    msg = Image(height=bgr.shape[0], width=bgr.shape[1], encoding=encoding, step=rows.shape[1])
+    msg.data.frombytes(rows.tobytes())
+    return msg
+
+
+def pixels(msg: Image) -> np.ndarray:
+    """The answer as an array, read by the letter of sensor_msgs/Image."""
+    channels = {"mono8": 1, "bgr8": 3}[msg.encoding]
+    assert len(msg.data) == msg.step * msg.height
+    rows = np.frombuffer(msg.data, np.uint8).reshape(msg.height, msg.step)[:, : msg.width * channels]
+    return rows.reshape((msg.height, msg.width) if channels == 1 else (msg.height, msg.width, channels))
+
+
+class NodeProcess:
+    """`python -m road_seg_node.node` with parameters, remappings and a ROS domain; its log is kept line by line."""
+
+    def __init__(self, domain: int, arguments: list[str] | None = None, **parameters: Any) -> None:
+        ros_arguments = ["--ros-args", *(arguments or [])]
+        for name, value in parameters.items():
+            ros_arguments += ["-p", f"{name}:={value}"]
+        self.lines: list[str] = []
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "road_seg_node.node", *ros_arguments],
+            cwd=REPOSITORY,
+            env={**os.environ, "ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.lines.append(line.rstrip())
+
+    @property
+    def log(self) -> str:
+        return "\n".join(self.lines)
+
+    def logged(self, text: str) -> bool:
+        return any(text in line for line in self.lines)
+
+    def wait_for(self, text: str) -> None:
+        wait_until(lambda: self.logged(text) or self._process.poll() is not None, f"the log line {text!r}")
+        assert self.logged(text), f"the node ended without saying {text!r}:\n{self.log}"
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def exit_code(self) -> int:
+        """Waits for the end of the process."""
+        code = self._process.wait(PATIENCE)
+        self._reader.join()
+        return code
+
+    def stop(self) -> int:
+        if self._process.poll() is None:
+            self.send(signal.SIGTERM)
+        try:
+            return self.exit_code()
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+
+
+class Planner:
+    """Sends images on /image and collects the node's outputs: a participant of its own, in this process."""
+
+    def __init__(self, domain: int, name: str = "road_seg") -> None:
+        self._context = Context()
+        rclpy.init(context=self._context, domain_id=domain)
+        self.node = rclpy.create_node("planner", context=self._context)
+        self.node_name = name
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._camera = self.node.create_publisher(Image, "image", qos_profile_sensor_data)
+        self._seconds = itertools.count(1)
+        self.received: dict[str, list[Image]] = {}
+        self._diagnostics: list[dict[str, str]] = []
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self._thread = threading.Thread(target=self._executor.spin)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._thread.join()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+    def listen(self, *outputs: str) -> None:
+        """Subscribes reliably, as RViz does, but deep enough to lose nothing while a test looks elsewhere."""
+        for output in outputs:
+            answers = self.received.setdefault(output, [])
+            self.node.create_subscription(Image, f"/{self.node_name}/{output}", answers.append, QoSProfile(depth=50))
+            wait_until(
+                lambda output=output: self.node.count_publishers(f"/{self.node_name}/{output}"),
+                f"~/{output} to be there",
+            )
+
+    def wait_for_camera_link(self) -> None:
+        wait_until(self._camera.get_subscription_count, "the node to subscribe to /image")
+
+    def stamp(self, msg: Image, frame_id: str = "front_camera") -> Image:
+        """Gives `msg` a stamp that no other has."""
+        msg.header.stamp.sec, msg.header.stamp.nanosec = next(self._seconds), 123456789
+        msg.header.frame_id = frame_id
+        return msg
+
+    def publish(self, msg: Image) -> None:
+        self._camera.publish(msg)
+
+    def ask(self, msg: Image) -> dict[str, Image]:
+        """Sends `msg`, again while nothing comes (best effort may lose it), and returns each output's answer to it."""
+        self.stamp(msg)
+        answers: dict[str, Image] = {}
+
+        def answered() -> bool:
+            for output, received in self.received.items():
+                for answer in received:
+                    if answer.header.stamp == msg.header.stamp:
+                        answers[output] = answer
+            return len(answers) == len(self.received)
+
+        deadline = time.monotonic() + PATIENCE
+        while not answered():
+            assert time.monotonic() < deadline, f"of {list(self.received)} only {list(answers)} answered"
+            self.publish(msg)
+            again = time.monotonic() + 1.0
+            while not answered() and time.monotonic() < again:
+                time.sleep(0.005)
+        return answers
+
+    def counts(self, reached: Callable[[dict[str, int]], bool]) -> dict[str, int]:
+        """The frame counts of the first diagnostics, from now on, on which `reached` holds."""
+        self._diagnostics.clear()
+
+        def read() -> dict[str, int]:
+            if not self._diagnostics:
+                return {}
+            prefix = "frames "
+            items = self._diagnostics[-1].items()
+            return {key.removeprefix(prefix): int(value) for key, value in items if key.startswith(prefix)}
+
+        wait_until(lambda: bool(read()) and reached(read()), f"the counts, last {read()}")
+        return read()
+
+    def diagnostics(self) -> dict[str, str]:
+        self._diagnostics.clear()
+        wait_until(lambda: self._diagnostics, "/diagnostics")
+        return self._diagnostics[-1]
+
+    def _on_diagnostics(self, msg: DiagnosticArray) -> None:
+        for status in msg.status:
+            values = {value.key: value.value for value in status.values}
+            self._diagnostics.append({**values, "name": status.name, "message": status.message})
+
+    def set_parameter(self, name: str, value: str) -> SetParametersResult:
+        """Sets a parameter of the node as `ros2 param set` does, through its service."""
+        client = self.node.create_client(SetParameters, f"/{self.node_name}/set_parameters")
+        assert client.wait_for_service(PATIENCE)
+        typed: ParameterValue = get_parameter_value(value)
+        future = client.call_async(SetParameters.Request(parameters=[Parameter(name=name, value=typed)]))
+        wait_until(future.done, "the parameter service")
+        return future.result().results[0]
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE:.0f} s for {what}"
+        time.sleep(0.01)
+
+
+def any_domain() -> int:
+    """A ROS domain for one test, so that tests that run beside each other do not hear each other."""
+    return random.SystemRandom().randint(1, 100)
