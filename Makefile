@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+# Each target first prepares the environment that it needs in .venv, see scripts/environment.py.
+
+PYTHON ?= python3
+ROBOT := $(PYTHON) scripts/environment.py robot
+ALL := $(PYTHON) scripts/environment.py all
+INPUT ?= synthetic
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint clean
+
+help:
+	@echo "make demo                 find the road in a synthetic drive, in real time over ROS 2"
+	@echo "make demo INPUT=PATH      the same in your own folder of pictures, or video"
+	@echo "make test                 install what training needs too, then lint and run every test"
+	@echo "make lint                 ruff, mypy and codespell only"
+	@echo "make clean                remove .venv, demo_output and what builds and tools have left"
+	@echo "make PYTHON=python3.12 …  with another Python (3.10 to 3.13)"
+
+demo:
+	@$(ROBOT) python -m road_seg_node.demo "$(INPUT)"
+
+test: lint
+	$(ALL) python -m pytest
+
+lint:
+	$(ALL) python -m ruff check
+	$(ALL) python -m mypy
+	$(ALL) python -m codespell_lib
+
+clean:
+	rm -rf .venv demo_output build install log .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

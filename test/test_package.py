@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What package.xml, setup.py, the requirements and the shipped files say of each other."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+import yaml
+
+from road_seg_node.parameters import SETTINGS
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHIPPED = ("launch", "config", "rviz", "models")
+
+
+def package_xml() -> ElementTree.Element:
+    return ElementTree.parse(REPOSITORY / "package.xml").getroot()
+
+
+def setup_says(*fields: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "setup.py", "--quiet", *(f"--{field}" for field in fields)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+def setup_arguments() -> dict[str, ast.expr]:
+    tree = ast.parse((REPOSITORY / "setup.py").read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    (call,) = [node for node in calls if isinstance(node.func, ast.Name) and node.func.id == "setup"]
+    return {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
+
+
+def names(requirements: list[str]) -> set[str]:
+    """The packages that lines of a requirements file name."""
+    lines = (line.partition("#")[0].strip() for line in requirements)
+    return {re.split(r"[\[=<>; ]", line)[0].lower().replace("_", "-") for line in lines if line}
+
+
+def requirements(name: str) -> list[str]:
+    return (REPOSITORY / "requirements" / f"{name}.txt").read_text().splitlines()
+
+
+def test_version_and_licence_are_the_same_everywhere() -> None:
+    root = package_xml()
+    version = root.findtext("version")
+    assert setup_says("name", "version", "license") == [root.findtext("name"), version, root.findtext("license")]
+    newest = re.search(r"^(\S+) \(\d{4}-\d\d-\d\d\)$", (REPOSITORY / "CHANGELOG.rst").read_text(), re.MULTILINE)
+    assert newest and newest[1] == version
+    assert root.findtext("license") == "Apache-2.0"
+    assert "Apache License" in (REPOSITORY / "LICENSE").read_text()
+
+
+def test_package_xml_is_of_an_ament_python_package() -> None:
+    root = package_xml()
+    assert root.get("format") == "3"
+    assert root.findtext("export/build_type") == "ament_python"
+    assert (REPOSITORY / "resource" / str(root.findtext("name"))).is_file()
+
+
+def test_every_ros_package_that_is_imported_is_a_dependency() -> None:
+    sources = [*(REPOSITORY / "road_seg_node").glob("*.py"), *(REPOSITORY / "launch").glob("*.py")]
+    imported = set()
+    for source in sources:
+        for node in ast.walk(ast.parse(source.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.partition(".")[0])
+            elif isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+    of_ros = re.compile(r".*_(msgs|srvs|interfaces)|rclpy|ament_.*|launch|launch_ros")
+    ros = {name for name in imported if of_ros.fullmatch(name)}
+    assert {"rclpy", "sensor_msgs", "launch_ros"} <= ros
+    depended = {str(entry.text) for kind in ("depend", "exec_depend") for entry in package_xml().iter(kind)}
+    assert ros <= depended
+
+
+def test_every_shipped_file_is_installed(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "setup.py", "--quiet", "install_data", "--install-dir", str(tmp_path)],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    share = tmp_path / "share" / "road_seg_node"
+    for folder in SHIPPED:
+        files = [path for path in (REPOSITORY / folder).iterdir() if path.is_file() and path.name[0] != "."]
+        assert files, f"{folder}/ ships nothing"
+        for path in files:
+            assert (share / folder / path.name).read_bytes() == path.read_bytes(), path
+    assert (share / "package.xml").is_file()
+    assert (tmp_path / "share/ament_index/resource_index/packages/road_seg_node").is_file()
+
+
+def test_programs_can_be_called() -> None:
+    scripts = ast.literal_eval(setup_arguments()["entry_points"])["console_scripts"]
+    programs = dict(script.split(" = ") for script in scripts)
+    assert set(programs) == {"road_seg_node", "road_seg_camera"}
+    for target in programs.values():
+        module, _, function = target.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_extras_name_what_make_installs() -> None:
+    extras = ast.literal_eval(setup_arguments()["extras_require"])
+    assert set(extras) == {"cpu", "gpu", "train", "dev"}
+    for extra, packages in extras.items():
+        assert sorted(packages) == sorted(line for line in requirements(extra) if line and line[0] != "#")
+    assert names(extras["cpu"]) == {"onnxruntime"}
+    assert names(extras["gpu"]) == {"onnxruntime-gpu"}
+
+
+def test_everything_required_is_pinned() -> None:
+    lock = requirements("lock")
+    for line in lock:
+        assert line.startswith("#") or re.match(r"[a-z0-9.-]+==[^=]+$", line.partition(" ;")[0]), line
+    for name in ("ros", "robot", "cpu", "gpu", "train", "dev"):
+        assert names(requirements(name)) <= names(lock)
+
+
+def test_everything_installed_is_what_the_lock_says() -> None:
+    """Also what the requirements bring along: without a pin it would be another next year."""
+    if Path(sys.prefix) != REPOSITORY / ".venv" or "AMENT_PREFIX_PATH" in os.environ:
+        pytest.skip("this is not the .venv that make prepares where no ROS 2 is sourced")
+    pinned = names(requirements("lock")) | {"pip", "setuptools", "wheel"}
+    # A ROS 2 wheel brings an .egg-info of its bare name beside its own metadata, ros-NAME.
+    installed = {
+        distribution.metadata["Name"].lower().replace("_", "-").replace(".", "-")
+        for distribution in importlib.metadata.distributions()
+        if not str(getattr(distribution, "_path", "")).endswith(".egg-info")
+    }
+    assert "ros-rclpy" in installed
+    assert installed <= pinned
+
+
+def test_params_file_holds_every_parameter_with_its_default() -> None:
+    text = (REPOSITORY / "config" / "road_seg.yaml").read_text()
+    assert yaml.safe_load(text)["/**"]["ros__parameters"] == {setting.name: setting.default for setting in SETTINGS}
+
+
+def test_rviz_asks_for_what_is_published() -> None:
+    text = (REPOSITORY / "rviz" / "road_seg.rviz").read_text()
+    displays = yaml.safe_load(text)["Visualization Manager"]["Displays"]
+    shown = {display["Topic"]["Value"]: display["Topic"]["Reliability Policy"] for display in displays}
+    assert shown == {"/image": "Best Effort", "/road_seg/overlay": "Reliable", "/road_seg/mask": "Reliable"}
+
+
+def test_ci_script_can_be_run() -> None:
+    script = REPOSITORY / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert "make test" in script.read_text()
+
+
+def test_make_alone_lists_every_target() -> None:
+    said = subprocess.run(["make"], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True).stdout
+    phony = re.search(r"^\.PHONY: (.+)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert phony
+    for target in set(phony[1].split()) - {"help"}:
+        assert f"make {target} " in said
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize("everything", [False, True])
+def test_one_build_of_onnxruntime_and_no_torch_on_the_robot(gpu: bool, everything: bool) -> None:
+    spec = importlib.util.spec_from_file_location("environment", REPOSITORY / "scripts" / "environment.py")
+    assert spec and spec.loader
+    environment = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(environment)
+    note = {"kind": {"ros": "", "gpu": gpu}, "everything": everything}
+    wanted = names(environment.requirements_and_constraints(note)[0])
+    assert wanted & {"onnxruntime", "onnxruntime-gpu"} == {"onnxruntime-gpu" if gpu else "onnxruntime"}
+    assert ("torch" in wanted) == ("pytest" in wanted) == everything
+    assert "ros-rclpy" in wanted
