@@ -22,7 +22,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
 
-from road_seg_node.camera import CameraError, open_frames
+from road_seg_node.camera import DEFAULT_SEED, CameraError, open_frames
 from road_seg_node.images import to_bgr
 from road_seg_node.scene import Road
 
@@ -42,8 +42,10 @@ def test_synthetic_frames_are_the_road_at_the_frames_times() -> None:
         np.testing.assert_array_equal(next(frames), road.render(160, 96, index / 4.0)[0])
 
 
-def test_synthetic_without_a_seed_is_seed_0() -> None:
-    np.testing.assert_array_equal(next(open_frames("synthetic")), next(open_frames("synthetic:0")))
+def test_a_seed_names_a_road_and_without_one_there_is_a_default() -> None:
+    default = next(open_frames("synthetic"))
+    np.testing.assert_array_equal(default, next(open_frames(f"synthetic:{DEFAULT_SEED}")))
+    assert not np.array_equal(default, next(open_frames(f"synthetic:{DEFAULT_SEED + 1}")))
 
 
 def test_folder_goes_by_name_and_begins_again(tmp_path: Path) -> None:
