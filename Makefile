@@ -7,11 +7,12 @@ ALL := $(PYTHON) scripts/environment.py all
 INPUT ?= synthetic
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo setup test lint clean
 
 help:
 	@echo "make demo                 find the road in a synthetic drive, in real time over ROS 2"
 	@echo "make demo INPUT=PATH      the same in your own folder of pictures, or video"
+	@echo "make setup                install what training needs too into .venv"
 	@echo "make test                 install what training needs too, then lint and run every test"
 	@echo "make lint                 ruff, mypy and codespell only"
 	@echo "make clean                remove .venv, demo_output and what builds and tools have left"
@@ -19,6 +20,9 @@ help:
 
 demo:
 	@$(ROBOT) python -m road_seg_node.demo "$(INPUT)"
+
+setup:
+	@$(ALL) true
 
 test: lint
 	$(ALL) python -m pytest

@@ -18,26 +18,30 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+try:
+    import onnxscript
+    import torch
+except ImportError as missing:
+    sys.exit(f"export.py: {missing.name} is not installed here. Run `make setup`, then `source .venv/bin/activate`.")
+
+import cv2
 import numpy as np
 import onnx
-import onnxscript
-import torch
 
 from road_seg_node import model_file
 from road_seg_node.model_file import ModelFileError, ModelInfo
+from road_seg_node.providers import ProviderError
 from road_seg_node.scene import Road
 from road_seg_node.segmenter import RoadSegmenter
 from train.contract import RoadProbability
+from train.data import IMAGE_ENDINGS, DataError, read_picture
 from train.model import VGGFCN8
 
 # Sizes (height, width) on which the file must answer as PyTorch does; odd ones and both ends of what cameras send.
 PARITY_SIZES = ((64, 64), (227, 321), (375, 1242), (479, 639), (1080, 1920))
 LARGEST_DIFFERENCE = 1  # of 255
 OPSET = 18
-LICENCE = (
-    "Weights trained on research data sets (KITTI: CC BY-NC-SA 3.0; CamVid and IDD: research use): "
-    "for research, not for commercial use and not for driving."
-)
+UNSTATED_LICENCE = "not stated: it follows from the licences of the data that the weights were trained on"
 
 
 class ExportError(ValueError):
@@ -91,19 +95,27 @@ def to_onnx(module: RoadProbability) -> onnx.ModelProto:
 
 
 def parity_images(images: Path | None) -> list[np.ndarray]:
-    """uint8 BGR images of every parity size: noise, a synthetic road and, where given, real frames."""
-    import cv2
+    """uint8 BGR images of every parity size: noise, a synthetic road and, where given, real frames.
 
+    Raises:
+        ExportError: `images` is no folder, holds no picture, or one that cannot be read.
+    """
+    files = []
+    if images is not None:
+        files = sorted(p for p in images.glob("*") if p.suffix.lower() in IMAGE_ENDINGS)
+        if not files:
+            raise ExportError(f"There is no PNG or JPEG picture in {images}; name a folder of frames, such as image_2.")
     rng = np.random.default_rng(0)
-    files = sorted(p for p in images.iterdir() if p.suffix.lower() in (".png", ".jpg")) if images else []
     pictures = []
     for i, (height, width) in enumerate(PARITY_SIZES):
         pictures.append(rng.integers(0, 256, (height, width, 3), np.uint8))
         pictures.append(Road(i).render(width, height)[0])
         if files:
-            real = cv2.imread(str(files[i * len(files) // len(PARITY_SIZES)]))
-            if real is not None:
-                pictures.append(cv2.resize(real, (width, height)))
+            try:
+                real = read_picture(files[i * len(files) // len(PARITY_SIZES)])
+            except DataError as error:
+                raise ExportError(str(error)) from None
+            pictures.append(cv2.resize(real, (width, height)))
     return pictures
 
 
@@ -118,16 +130,20 @@ def largest_difference(module: RoadProbability, segmenter: RoadSegmenter, pictur
 
 
 def export_checkpoint(
-    checkpoint: Path, output: Path, name: str | None = None, resize: dict[str, Any] | None = None,
+    checkpoint: Path,
+    output: Path,
+    resize: dict[str, Any] | None = None,
     images: Path | None = None,
+    licence: str = UNSTATED_LICENCE,
 ) -> ModelInfo:
     """Write `output` from `checkpoint`; nothing is left at `output` where the proof fails.
 
     Args:
         checkpoint: `best.pt` or `last.pt` of a run.
-        output: the .onnx file; its stem is the model's name unless `name` is given.
+        output: the .onnx file; its stem is the model's name.
         resize: another policy or size than the preset's.
         images: folder of real frames for the parity check, beside noise and synthetic roads.
+        licence: of the weights, for the metadata.
 
     Raises:
         ExportError: the checkpoint is no good, or ONNX Runtime answers otherwise than PyTorch.
@@ -137,13 +153,13 @@ def export_checkpoint(
     with torch.inference_mode():
         golden = module(torch.from_numpy(model_file.golden_image())[None])[0].numpy()
     info = ModelInfo(
-        name=name or output.stem,
+        name=output.stem,
         architecture=module.network.architecture,
         resize=module.resize,
         threshold=state["metrics"]["threshold"],
         metrics=state["metrics"],
         dataset=", ".join(state["datasets"]),
-        licence=LICENCE,
+        licence=licence,
         checkpoint_sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
         versions={
             "python": platform.python_version(),
@@ -164,7 +180,7 @@ def export_checkpoint(
                 f"right), so {output} was not written. Try the pinned versions of torch, onnx and onnxruntime."
             )
         candidate.replace(output)
-    except ModelFileError as error:
+    except (ModelFileError, ProviderError) as error:
         raise ExportError(str(error)) from None
     finally:
         candidate.unlink(missing_ok=True)
@@ -176,14 +192,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt of a run")
     parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write")
-    parser.add_argument("--name", help="the model's name (the file's)")
     parser.add_argument("--resize", choices=("stretch", "keep_aspect"), help="instead of the preset's policy")
     parser.add_argument("--size", metavar="WxH", help="network size with --resize: 576x160, or 576 for keep_aspect")
     parser.add_argument("--images", type=Path, help="folder of real frames for the parity check")
+    parser.add_argument("--licence", default=UNSTATED_LICENCE, help="of the weights, for the metadata")
     options = parser.parse_args()
     try:
         resize = resize_from(options.resize, options.size)
-        export_checkpoint(options.checkpoint, options.output, options.name, resize, options.images)
+        export_checkpoint(options.checkpoint, options.output, resize, options.images, options.licence)
     except ExportError as error:
         sys.exit(f"export.py: {error}")
 

@@ -203,7 +203,7 @@ def install(note):
     command = [str(VENV_PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
     command += ["-r", str(VENV / "requirements.txt"), "-c", str(VENV / "constraints.txt")]
     start = time.monotonic()
-    lines = followed(command)
+    lines = followed(command, environment(kind))
     if lines:
         raise Failed(advice("\n".join(lines)))
     check_result(kind)
@@ -211,12 +211,12 @@ def install(note):
     say(f"Installed in {time.monotonic() - start:.0f} s.")
 
 
-def followed(command):
+def followed(command, environ):
     """Runs pip, shows what it is at, and returns its last lines if it failed, else nothing."""
     shown = time.monotonic()
     lines = []
     with LOG.open("w") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ)
         try:
             for raw in process.stdout:
                 line = raw.decode(errors="replace").rstrip()

@@ -117,6 +117,11 @@ def test_few_drives_give_their_last_frames_to_validation(folder: Path) -> None:
     assert not set(training) & set(validation) and len(training) == 3
 
 
+def test_even_a_small_drive_gives_a_frame_to_validation(folder: Path) -> None:
+    _, validation = split_validation(find_frames(folder), 0.1)
+    assert [f.image.stem for f in validation] == ["um_000003", "uu_000001"]
+
+
 def test_many_drives_are_held_out_whole(tmp_path: Path) -> None:
     for drive in range(20):
         for number in range(3):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from train import preset as presets
 from train.contract import RoadProbability, network_size
 from train.model import VGGFCN8, upsampling
 
@@ -35,6 +36,12 @@ def test_full_network_takes_every_vgg16_weight_but_the_thousand_classes() -> Non
     with torch.device("meta"):
         used = VGGFCN8().load_vgg16(vgg16_state())
     assert set(vgg16_state()) - set(used) == {"classifier.6.weight", "classifier.6.bias"}
+
+
+def test_the_preset_for_imagenet_weights_takes_them() -> None:
+    preset = presets.load("vgg16", {})
+    with torch.device("meta"):
+        VGGFCN8(preset.width, preset.batch_norm, preset.head).load_vgg16(vgg16_state())
 
 
 def test_full_network_has_134_million_parameters() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from kitti_folder import add_frame
 
 from road_seg_node.segmenter import RoadSegmenter
 from train import preset as presets
+from train.data import DataError
+from train.train import gather
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -94,6 +97,23 @@ train.main()
         assert torch.equal(weight, again["model"][name]), f"{name} differs after a resume"
 
 
+def test_a_drive_that_is_left_out_is_not_validated_on(tmp_path: Path) -> None:
+    for drive, folder in (("a", "training"), ("b", "training"), ("b", "validation")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for number in range(4):
+            add_frame(tmp_path / folder, f"{drive}_{number:06}.png")
+    options = argparse.Namespace(data=[tmp_path / "training"], leave_out=["b"])
+    pairs, _, validation = gather(options, presets.load("compact", {"synthetic_share": 0.0}))
+    assert (len(pairs), [len(held) for held in validation.values()]) == (3, [1])
+
+
+def test_too_few_frames_are_a_sentence(tmp_path: Path) -> None:
+    add_frame(tmp_path, "um_000000.png")
+    options = argparse.Namespace(data=[tmp_path], leave_out=[])
+    with pytest.raises(DataError, match="too few frames"):
+        gather(options, presets.load("compact", {}))
+
+
 def test_without_kitti_it_says_where_to_get_it_and_how_to_try_without(tmp_path: Path) -> None:
     done = train(cwd=tmp_path)
     assert done.returncode == 1
@@ -127,8 +147,15 @@ def test_a_preset_with_a_wrong_value_is_named(tmp_path: Path) -> None:
         ({"wide": 0.5}, "wide"),
         ({"autocast": "int8"}, "autocast"),
         ({"crops": [{"width": 100, "height": 64, "share": 1}]}, "multiples of 32"),
+        ({"crops": []}, "crops"),
+        ({"head": "pool4"}, "pool4"),
+        ({"width": 2}, "width"),
+        ({"resize": {"policy": "stretch", "width": 576}}, "height"),
+        ({"learning_rate": "fast"}, "fast"),
     ):
         path = tmp_path / "wrong.yaml"
         path.write_text(yaml.safe_dump(values | change))
         with pytest.raises(presets.PresetError, match=named):
             presets.load(str(path), {})
+    path.write_text(yaml.safe_dump(values | {"learning_rate": "1e-3"}))  # what YAML makes of 1e-3
+    assert presets.load(str(path), {}).learning_rate == 0.001

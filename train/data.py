@@ -162,6 +162,9 @@ def split_validation(frames: Sequence[Frame], share: float) -> tuple[list[Frame]
         held = set(sorted(drives)[step - 1 :: step])
         validation = [f for f in frames if f.drive in held]
     else:
-        validation = [f for members in drives.values() for f in members[len(members) - round(share * len(members)) :]]
+        validation = []
+        for members in drives.values():
+            held_out = max(1, round(share * len(members))) if len(members) > 1 else 0
+            validation += members[len(members) - held_out :]
     chosen = set(validation)
     return [f for f in frames if f not in chosen], validation

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from road_seg_node.model_file import ModelFileError
+from road_seg_node.providers import ProviderError
 from road_seg_node.scene import Road
 from road_seg_node.segmenter import RoadSegmenter
 from train.augment import Pair
@@ -69,7 +70,7 @@ def main() -> None:
             best = counts.best_threshold()
             figures = (counts.iou(threshold), counts.iou(), counts.iou(best), best)
             print(f"{name:36} {figures[0]:9.4f} {figures[1]:7.4f} {figures[2]:7.4f} {figures[3]:6.3f}", flush=True)
-    except (DataError, ModelFileError) as error:
+    except (DataError, ModelFileError, ProviderError) as error:
         sys.exit(f"evaluate.py: {error}")
 
 

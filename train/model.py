@@ -62,10 +62,7 @@ class VGGFCN8(nn.Module):
 
     def __init__(self, width: float = 1.0, batch_norm: bool = False, head: str = "fc") -> None:
         super().__init__()
-        if head not in ("fc", "pool5"):
-            raise ValueError(f"head is '{head}', but it must be 'fc' or 'pool5'.")
-        if not 0 < width <= 1:
-            raise ValueError(f"width is {width}, but it must be above 0 and at most 1.")
+        self.check(width, head)
         self.width, self.batch_norm, self.head = width, batch_norm, head
         self.features = encoder_layers(width, batch_norm)
         pools = [i for i, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
@@ -80,6 +77,14 @@ class VGGFCN8(nn.Module):
         self.score_pool3 = nn.Conv2d(scaled(256, width), CLASSES, 1)
         self.up2, self.up4, self.up32 = upsampling(2), upsampling(2), upsampling(8)
         self.reset_parameters()
+
+    @staticmethod
+    def check(width: float, head: str) -> None:
+        """Raises ValueError for a width or a head that no network has."""
+        if head not in ("fc", "pool5"):
+            raise ValueError(f"head is '{head}', but it must be 'fc' or 'pool5'")
+        if not 0 < width <= 1:
+            raise ValueError(f"width is {width}, but it must be above 0 and at most 1")
 
     def reset_parameters(self) -> None:
         """He initialisation of the encoder (without it VGG from nothing stays at zero), small scores."""

@@ -11,7 +11,9 @@ from typing import Any
 import yaml
 
 from train.augment import Augmentation, Crop
+from train.model import VGGFCN8
 
+NUMBERS = {"int": int, "float": float}
 FOLDER = Path(__file__).parent / "presets"
 
 
@@ -62,12 +64,20 @@ def from_dict(values: dict[str, Any], where: str) -> Preset:
             raise PresetError(f"{where}: {word} value(s) {', '.join(sorted(wrong))}.")
     try:
         augmentation = dict(values["augmentation"])
-        augmentation["scale"] = tuple(augmentation["scale"])
+        low, high = augmentation.pop("scale")
+        augmentation = {name: float(value) for name, value in augmentation.items()}
         crops = tuple(Crop(**crop) for crop in values["crops"])
-        preset = Preset(**{**values, "crops": crops, "augmentation": Augmentation(**augmentation)})
-        if preset.resize["policy"] not in ("stretch", "keep_aspect"):
+        # YAML takes 1e-4 for a text; a number is meant.
+        numbers = {f.name: NUMBERS[f.type](values[f.name]) for f in fields(Preset) if f.type in NUMBERS}
+        view = Augmentation(scale=(float(low), float(high)), **augmentation)
+        preset = Preset(**{**values, **numbers, "crops": crops, "augmentation": view})
+        policy = preset.resize["policy"]
+        if policy not in ("stretch", "keep_aspect"):
             raise ValueError("resize.policy must be stretch or keep_aspect")
-        sizes = [preset.resize["width"], preset.resize.get("height", 32)]
+        sizes = [preset.resize["width"]] + ([preset.resize["height"]] if policy == "stretch" else [])
+        VGGFCN8.check(preset.width, preset.head)
+        if not crops or not isinstance(preset.folder_weights, dict):
+            raise ValueError("crops must be a list of sizes, and folder_weights a mapping of names to numbers")
         sizes += [v for crop in crops for v in (crop.width, crop.height)]
         if any(size % 32 or size <= 0 for size in sizes):
             raise ValueError("sizes of the network and of crops must be multiples of 32")
@@ -77,7 +87,9 @@ def from_dict(values: dict[str, Any], where: str) -> Preset:
             raise ValueError("epochs and batch_size must be at least 1")
         if not 0 <= preset.synthetic_share < 1 or not 0 < preset.validation_share < 1:
             raise ValueError("synthetic_share and validation_share must be fractions of 1")
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise PresetError(f"{where}: the value {error} is missing.") from None
+    except (TypeError, ValueError) as error:
         raise PresetError(f"{where}: {error}.") from None
     return preset
 

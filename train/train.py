@@ -19,15 +19,19 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+try:
+    import torch
+except ImportError:
+    sys.exit("train.py: PyTorch is not installed here. Run `make setup`, then `source .venv/bin/activate`.")
+
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from export.export import ExportError, export_checkpoint
+from export.export import ExportError, export_checkpoint, load_checkpoint
 from road_seg_node.scene import Road
 from train import preset as presets
 from train.augment import CropBatches, Pair
@@ -72,9 +76,12 @@ def gather(options: argparse.Namespace, preset: Preset) -> tuple[list[Pair], lis
     for folder, frames in found.items():
         name = folder.parent.name if folder.name == "training" else folder.name
         beside = folder.parent / "validation"
-        held = find_frames(beside) if beside.is_dir() and folder.name == "training" else None
-        if held is None:
+        held = find_frames(beside) if beside.is_dir() and folder.name == "training" else []
+        held = [frame for frame in held if frame.drive not in options.leave_out]
+        if not held:
             frames, held = split_validation(frames, preset.validation_share)
+        if not frames or not held:
+            raise DataError(f"{folder} has too few frames left to train on some and validate on others.")
         print(f"{name}: {len(frames)} frames to train on, {len(held)} held out to validate.", flush=True)
         pairs += read_all(frames)
         weights += [preset.folder_weights.get(name, 1.0)] * len(frames)
@@ -120,6 +127,25 @@ def learning_rate_factor(step: int, warmup: int, total: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """torchvision's VGG-16 state dict.
+
+    Raises:
+        PresetError: the file is missing or no state dict.
+    """
+    try:
+        weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise PresetError(
+            f"There is no file {path}. Download vgg16-397923af.pth from download.pytorch.org/models and name it."
+        ) from None
+    except Exception as error:  # torch raises many kinds for a file that is no state dict
+        raise PresetError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from None
+    if not isinstance(weights, dict):
+        raise PresetError(f"{path} holds no state dict of torchvision's VGG-16.")
+    return weights
 
 
 def save(state: dict[str, Any], path: Path) -> None:
@@ -179,7 +205,7 @@ class Run:
         Raises:
             PresetError: the checkpoint was made with another preset.
         """
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_checkpoint(path)
         mine = self.preset.as_dict()
         differing = sorted(k for k in mine if mine[k] != state["preset"].get(k))
         if differing:
@@ -187,25 +213,23 @@ class Run:
                 f"{path} was made with other values of {', '.join(differing)}. Resume with the same ones, or start "
                 "anew."
             )
+        if state["datasets"] != sorted(self.validation):
+            raise PresetError(f"{path} was trained on {', '.join(state['datasets'])}. Resume with the same --data.")
         for name in ("network", "averaged", "optimizer", "schedule", "scaler"):
             getattr(self, name).load_state_dict(state[name])
         torch.set_rng_state(state["torch_rng"])
         self.epoch, self.best = state["epoch"], state["best"]
 
-    def start_from(self, weights: Path) -> None:
+    def start_from(self, weights: dict[str, Tensor]) -> None:
         """Begin with torchvision's VGG-16 weights in the encoder (and fc6, fc7) instead of from nothing.
 
         Raises:
-            PresetError: the file is missing, unreadable, or made for another network than the preset's.
+            PresetError: they were made for another network than the preset's.
         """
         try:
-            self.network.load_vgg16(torch.load(weights, map_location=self.device, weights_only=True))
-        except FileNotFoundError:
-            raise PresetError(
-                f"There is no file {weights}. Download vgg16-397923af.pth from download.pytorch.org/models and name it."
-            ) from None
-        except Exception as error:  # torch raises many kinds for a file that is no state dict
-            raise PresetError(f"{weights} cannot be used: {str(error).splitlines()[0]}") from None
+            self.network.load_vgg16(weights)
+        except ValueError as error:
+            raise PresetError(f"{error} ImageNet's weights fit the preset vgg16.") from None
         self.averaged.module.load_state_dict(self.network.state_dict())
 
     def train(self) -> None:
@@ -316,6 +340,7 @@ def main() -> None:
             raise DataError(f"There is nothing to resume in {folder}: {last.name} is missing. Name the run with --run.")
         if last.is_file() and not options.resume:
             raise DataError(f"{folder} already holds a run. Go on with --resume, or choose another --run.")
+        weights_file = read_weights(options.init) if options.init and not options.resume else None
         pairs, weights, validation = gather(options, preset)
         batches = CropBatches(
             pairs, weights, preset.batch_size, preset.crops, preset.resize["width"], preset.augmentation, preset.seed
@@ -323,13 +348,13 @@ def main() -> None:
         run = Run(preset, batches, validation, folder)
         if options.resume:
             run.resume(last)
-        elif options.init:
-            run.start_from(options.init)
+        elif weights_file is not None:
+            run.start_from(weights_file)
         folder.mkdir(parents=True, exist_ok=True)
         print(f"Training {run.network.architecture} on {run.device}, into {folder}.", flush=True)
         run.train()
         model = folder / "road_seg.onnx"
-        export_checkpoint(folder / "best.pt", model)
+        export_checkpoint(folder / "best.pt", model, images=options.data[0] / "image_2" if options.data else None)
     print(f"\nWrote {model}. See it run:\n  ros2 launch road_seg_node seg.launch.py model:={model.resolve()}")
 
 
