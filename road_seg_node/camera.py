@@ -35,6 +35,7 @@ DEFAULT_SEED = 7  # two lanes with marks, a pavement and grass, by day
 PICTURES = (".png", ".jpg", ".jpeg")
 WIDTH, HEIGHT = 1242, 375  # KITTI's
 FOCAL = 0.58  # of the width: KITTI's colour cameras, which see about 81 degrees
+SHUTDOWN = 10  # seconds after which SIGALRM ends a shutdown that hangs, as in the node
 LINGER = 1.0  # seconds that a camera stays after its last frame, so that what is under way arrives
 AHEAD = 4  # frames made ready before they are due
 
@@ -230,6 +231,7 @@ def main(args: list[str] | None = None) -> int:
         if rclpy.ok():  # else a call that SIGTERM's shutdown of the context broke off
             raise
     finally:
+        signal.alarm(SHUTDOWN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C while it ends
         if camera is not None:
             camera.destroy_node()

@@ -32,6 +32,9 @@ from road_seg_node.providers import ProviderError
 from road_seg_node.segmenter import RoadSegmenter, road_mask
 
 NODE_NAME = "road_seg"
+# Seconds after which SIGALRM ends a shutdown that hangs: while another process dies, Fast DDS has been seen to wait for
+# itself for ever as it gave up its participant, and no Python runs meanwhile.
+SHUTDOWN = 10
 SILENCE = 5.0  # seconds without an image before the node warns
 REPEAT = 10.0  # seconds between two warnings of one kind
 # What may become of a frame, as diagnostics count them: `failed` is one on which inference or publishing failed,
@@ -201,6 +204,7 @@ def main(args: list[str] | None = None) -> int:
         get_logger(NODE_NAME).fatal(str(error))
         return 2
     finally:
+        signal.alarm(SHUTDOWN)
         if executor is not None:
             executor.shutdown()
         if node is not None:
