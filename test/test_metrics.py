@@ -29,13 +29,3 @@ def test_best_threshold_is_the_one_that_parts_road_from_the_rest() -> None:
     counts.add(np.array([[10, 99, 100, 240]], np.uint8), np.array([[0, 0, 1, 1]], np.uint8))
     assert counts.best_threshold() == 100 / 255 and counts.iou(100 / 255) == 1.0
     assert counts.iou(101 / 255) == 0.5
-
-
-def test_counts_of_two_parts_add_up() -> None:
-    rng = np.random.default_rng(0)
-    probability, labels = rng.integers(0, 256, (2, 9, 9), np.uint8), rng.integers(0, 2, (2, 9, 9)).astype(np.uint8)
-    first, second, whole = RoadCounts(), RoadCounts(), RoadCounts()
-    first.add(probability[0], labels[0])
-    second.add(probability[1], labels[1])
-    whole.add(probability, labels)
-    np.testing.assert_array_equal((first + second).iou_by_threshold(), whole.iou_by_threshold())

@@ -23,9 +23,6 @@ class RoadCounts:
         self.road += np.bincount(probability[labels == 1], minlength=256)
         self.other += np.bincount(probability[labels == 0], minlength=256)
 
-    def __add__(self, more: RoadCounts) -> RoadCounts:
-        return RoadCounts(self.road + more.road, self.other + more.other)
-
     def iou_by_threshold(self) -> np.ndarray:
         """float64 [256]: IoU of road where pixels with probability >= k/255 count as road; 0 without any."""
         true = self.road[::-1].cumsum()[::-1]
