@@ -7,26 +7,29 @@ One ONNX file, without external data, opset 18 to 20:
 * output ``road_probability``: uint8 [batch, height, width], round(255 * P(road)), at the input's size;
 * metadata ``road_seg.*``: everything else a robot needs to know, see :class:`ModelInfo`.
 
-Resizing, normalisation and softmax are inside the graph.
+Resizing, normalisation and softmax are inside the graph. The file ends with its own SHA-256, as the metadata entry
+``road_seg.content_sha256``; a file without it is read as well.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from road_seg_node import onnx_bytes
+
 if TYPE_CHECKING:
     import onnx
-    import onnxruntime
 
 CONTRACT = "1"
 OPSETS = range(18, 21)
@@ -35,7 +38,10 @@ OUTPUT_NAME = "road_probability"
 GOLDEN_HEIGHT = 96
 GOLDEN_WIDTH = 160
 
+LARGEST = 2**31 - 1  # bytes: protobuf's limit
+
 _PREFIX = "road_seg."
+_HASH_KEY = _PREFIX + "content_sha256"
 _TEXTS = ("name", "architecture", "dataset", "licence", "checkpoint_sha256")
 _OBJECTS = ("resize", "metrics", "versions")
 _REMEDY = "export it again with export/export.py"
@@ -186,7 +192,9 @@ def write(model: onnx.ModelProto, info: ModelInfo, path: str | Path) -> None:
     for key, value in metadata(info).items():
         stamped.metadata_props.add(key=key, value=value)
     data = stamped.SerializeToString()
-    _check_bytes(memoryview(data), str(path))
+    # At the very end, so that it covers all that comes before.
+    data += onnx_bytes.metadata_entry(_HASH_KEY, hashlib.sha256(data).hexdigest())
+    _check_bytes(data, str(path))
 
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -201,14 +209,37 @@ def write(model: onnx.ModelProto, info: ModelInfo, path: str | Path) -> None:
         beside.unlink(missing_ok=True)
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """Read a model file whole, so that the file may be replaced afterwards.
+@dataclass(frozen=True, eq=False)
+class ModelFile:
+    """A model file, read whole and checked, so that the file may be replaced afterwards.
 
-    Raises ModelFileError on a file that is missing, a folder, unreadable, empty, cut short, no ONNX model, or
-    one that keeps its weights in another file.
+    Attributes:
+        data: the ONNX model.
+        info: its metadata.
+        sha256: of the file.
+        quantized: whether its arithmetic is in integers.
+    """
+
+    data: bytes
+    info: ModelInfo
+    sha256: str
+    quantized: bool
+
+
+def read(path: str | Path) -> ModelFile:
+    """Read a model file and check it against the contract.
+
+    Raises ModelFileError on a file that is missing, a folder, unreadable, empty, too large, cut short, damaged, no
+    ONNX model, one that keeps its weights in another file, or one that does not follow the contract.
     """
     path = Path(path)
     try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise ModelFileError(
+                f"the model {path} has {size} bytes, and an ONNX file has {LARGEST} at most: give the path of a .onnx "
+                "file that export/export.py wrote"
+            )
         data = path.read_bytes()
     except FileNotFoundError:
         raise ModelFileError(
@@ -218,25 +249,15 @@ def read_bytes(path: str | Path) -> bytes:
         raise ModelFileError(f"the model {path} is a folder: give the path of a .onnx file in it") from None
     except OSError as error:
         raise ModelFileError(f"the model {path} cannot be read: {error.strerror}") from error
-    _check_bytes(memoryview(data), str(path))
-    return data
+    outline = _check_bytes(data, str(path))
+    info = info_from_metadata(outline.metadata, str(path))
+    _check_tensor(outline.inputs, "input", INPUT_NAME, ["batch", "height", "width", 3], str(path))
+    _check_tensor(outline.outputs, "output", OUTPUT_NAME, ["batch", "height", "width"], str(path))
+    quantized = any(operator == "DequantizeLinear" for operator, _ in outline.producers.values())
+    return ModelFile(data, info, hashlib.sha256(data).hexdigest(), quantized)
 
 
-def check_session(session: onnxruntime.InferenceSession, where: str) -> ModelInfo:
-    """Return the ModelInfo of a session whose input, output and metadata follow the contract.
-
-    `where` names the file in the ModelFileError's sentence.
-    """
-    try:
-        info = info_from_metadata(session.get_modelmeta().custom_metadata_map, where)
-        _check_tensor(session.get_inputs(), "input", INPUT_NAME, ["batch", "height", "width", 3], where)
-        _check_tensor(session.get_outputs(), "output", OUTPUT_NAME, ["batch", "height", "width"], where)
-    except UnicodeDecodeError as error:  # ONNX Runtime decodes a text when it is asked for it
-        raise ModelFileError(f"the model {where} is damaged, a text in it is not UTF-8 ({error}): {_REMEDY}") from None
-    return info
-
-
-def _check_tensor(found: list[Any], role: str, name: str, shape: list[Any], where: str) -> None:
+def _check_tensor(found: list[onnx_bytes.Tensor], role: str, name: str, shape: list[Any], where: str) -> None:
     wanted = f"one {role}, {name}: uint8 [{', '.join(map(str, shape))}]"
     if [tensor.name for tensor in found] != [name]:
         names = ", ".join(tensor.name for tensor in found) or "none"
@@ -247,8 +268,8 @@ def _check_tensor(found: list[Any], role: str, name: str, shape: list[Any], wher
         (have == want if isinstance(want, int) else not isinstance(have, int)) or (want == "batch" and have == 1)
         for have, want in zip(tensor.shape, shape, strict=True)
     )
-    if tensor.type != "tensor(uint8)" or not fits:
-        have = ", ".join("?" if size is None else str(size) for size in tensor.shape)
+    if tensor.type != "uint8" or not fits:
+        have = ", ".join(map(str, tensor.shape))
         raise ModelFileError(
             f"the model {where} has the {role} {name} of {tensor.type} [{have}], but the contract asks for "
             f"{wanted}, with free height and width: {_REMEDY}"
@@ -273,96 +294,44 @@ def _golden_from(entry: Any, where: str) -> np.ndarray:
     return np.frombuffer(data, np.uint8).reshape(GOLDEN_HEIGHT, GOLDEN_WIDTH)
 
 
-# The robot has no onnx package, and ONNX Runtime calls every broken file "Protobuf parsing failed". Walking
-# over the outermost fields costs microseconds and tells a copy cut short from a file of another kind. Field
-# numbers as in onnx.proto.
-_FIRST_BYTE = 0x08  # ir_version, a number
-_MODEL_GRAPH, _MODEL_OPSET_IMPORT = 7, 8
-_GRAPH_INITIALIZER = 5
-_TENSOR_DATA_LOCATION, _EXTERNAL = 14, 1
+def _content_hash(data: bytes) -> str | None:
+    """Return the SHA-256 that ends the file, or None where it has none, as files of other writers may not."""
+    tail = onnx_bytes.metadata_entry(_HASH_KEY, "0" * 64)
+    head = tail[:-64]
+    return data[-64:].decode("ascii", "replace") if data[-len(tail) : -64] == head else None
 
 
-class _Truncated(Exception):
-    pass
-
-
-class _NotProtobuf(Exception):
-    pass
-
-
-def _check_bytes(data: memoryview, where: str) -> None:
+def _check_bytes(data: bytes, where: str) -> onnx_bytes.Outline:
     if not data:
         raise ModelFileError(f"the model {where} is empty: copy it again, or {_REMEDY}")
     not_onnx = ModelFileError(f"the model {where} is not an ONNX file: give one from export/export.py")
-    seen = set()
-    external = False
     try:
-        for number, value in _fields(data):
-            seen.add(number)
-            if number == _MODEL_GRAPH and isinstance(value, memoryview):
-                external = _has_external_data(value)
-    except _Truncated:
+        outline = onnx_bytes.outline(memoryview(data))
+    except onnx_bytes.TruncatedError:
         # Text or a picture reads as a protobuf that ends too early as well, but a model begins with the
         # number of its format's version.
-        if data[0] != _FIRST_BYTE:
+        if data[0] != onnx_bytes.FIRST_BYTE:
             raise not_onnx from None
         raise ModelFileError(
             f"the model {where} is cut short after {len(data)} bytes: copy it again, or {_REMEDY}"
         ) from None
-    except _NotProtobuf:
+    except onnx_bytes.NotOnnxError:
         raise not_onnx from None
-    if _MODEL_GRAPH not in seen:
-        raise not_onnx
-    if _MODEL_OPSET_IMPORT not in seen:
+    except UnicodeDecodeError as error:
+        raise ModelFileError(f"the model {where} is damaged, a text in it is not UTF-8 ({error}): {_REMEDY}") from None
+    if not outline.opset:
         raise ModelFileError(f"the model {where} lacks its opset, its end: copy it again, or {_REMEDY}")
-    if external:
+    if outline.external:
         raise ModelFileError(
             f"the model {where} keeps its weights in another file (external data), "
             f"but the contract is one file: {_REMEDY}"
         )
-
-
-def _has_external_data(graph: memoryview) -> bool:
-    return any(
-        (number, value) == (_TENSOR_DATA_LOCATION, _EXTERNAL)
-        for graph_number, tensor in _fields(graph)
-        if graph_number == _GRAPH_INITIALIZER and isinstance(tensor, memoryview)
-        for number, value in _fields(tensor)
-    )
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield (field number, value) of one protobuf message: numbers as int, everything else as bytes."""
-    position = 0
-
-    def varint() -> int:
-        nonlocal position
-        value = 0
-        for shift in range(0, 70, 7):
-            if position >= len(data):
-                raise _Truncated
-            byte = data[position]
-            position += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-        raise _NotProtobuf
-
-    while position < len(data):
-        key = varint()
-        number, wire_type = key >> 3, key & 7
-        if number == 0:
-            raise _NotProtobuf
-        if wire_type == 0:
-            yield number, varint()
-            continue
-        if wire_type == 2:
-            length = varint()
-        elif wire_type in (1, 5):
-            length = 8 if wire_type == 1 else 4
-        else:
-            raise _NotProtobuf
-        if position + length > len(data):
-            raise _Truncated
-        yield number, data[position : position + length]
-        position += length
+    content_hash = _content_hash(data)
+    if content_hash is not None:
+        content = memoryview(data)[: -len(onnx_bytes.metadata_entry(_HASH_KEY, content_hash))]
+        if hashlib.sha256(content).hexdigest() != content_hash:
+            raise ModelFileError(
+                f"the model {where} is damaged, or was changed after it was exported (its SHA-256 is not the one "
+                f"that it ends with): copy it again, or {_REMEDY}"
+            )
+    return outline

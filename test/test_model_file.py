@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
-from tiny_model import tiny_graph, tiny_info, write_tiny_model
+from tiny_model import edit, tiny_graph, tiny_info, write_tiny_model
 
-from road_seg_node import model_file
+from road_seg_node import model_file, onnx_bytes
 from road_seg_node.model_file import ModelFileError
 from road_seg_node.segmenter import RoadSegmenter
 
@@ -156,16 +156,39 @@ def test_file_of_another_kind(tmp_path: Path, content: bytes) -> None:
 
 def test_file_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
     whole = write_tiny_model(tmp_path / "whole.onnx").read_bytes()
+    unsealed = len(whole) - len(onnx_bytes.metadata_entry("road_seg.content_sha256", "0" * 64))
     path = tmp_path / "m.onnx"
-    for length in [*range(1, len(whole), 13), len(whole) - 1]:
+    for length in {*range(1, len(whole), 13), unsealed - 1, unsealed + 1, len(whole) - 1} - {unsealed}:
         path.write_bytes(whole[:length])
         refusal(path)
+    path.write_bytes(whole[:-1])
     assert f"cut short after {len(whole) - 1} bytes" in refusal(path)
+
+
+def test_a_file_without_a_hash_is_read(tmp_path: Path) -> None:
+    path = write_with_metadata(tmp_path / "m.onnx")
+    assert RoadSegmenter(path, "cpu").golden_difference == 0
+
+
+@pytest.mark.parametrize("where", [0.1, 0.5, 0.9])
+def test_one_flipped_bit_is_found_by_the_hash(tmp_path: Path, where: float) -> None:
+    path = write_tiny_model(tmp_path / "m.onnx")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"warm_thrice") if where == 0.1 else int(where * len(data))
+    data[at] ^= 1
+    path.write_bytes(data)
+    refusal(path)
+
+
+def test_a_changed_threshold_is_found_by_the_hash(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "m.onnx", threshold=0.25)
+    path.write_bytes(path.read_bytes().replace(b"0.25", b"0.75"))
+    assert "is damaged, or was changed after it was exported" in refusal(path)
 
 
 def test_bytes_that_only_look_like_onnx(tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "m.onnx")
-    path.write_bytes(path.read_bytes().replace(b"Gather", b"Gopher"))
+    edit(path, b"Gather", b"Gopher")
     sentence = refusal(path)
     assert "ONNX Runtime cannot load the model" in sentence
     assert "Gopher" in sentence
@@ -251,7 +274,7 @@ def test_golden_answer_that_cannot_be_used(tmp_path: Path, value: str) -> None:
 @pytest.mark.parametrize("text", [b"grey is road", b"height", b"image", b"Gather"])
 def test_text_that_is_not_utf8(tmp_path: Path, text: bytes, capfd: pytest.CaptureFixture[str]) -> None:
     path = write_tiny_model(tmp_path / "m.onnx")
-    path.write_bytes(path.read_bytes().replace(text, b"\xff" + text[1:]))
+    edit(path, text, b"\xff" + text[1:])
     refusal(path)
     assert capfd.readouterr() == ("", "")
 
@@ -261,7 +284,7 @@ def test_text_that_is_not_utf8(tmp_path: Path, text: bytes, capfd: pytest.Captur
     [
         ({"input_name": "pixels_in"}, "has the input pixels_in, but"),
         ({"output_name": "mask"}, "has the output mask, but"),
-        ({"output_type": TensorProto.INT32}, "output road_probability of tensor(int32)"),
+        ({"output_type": TensorProto.INT32}, "output road_probability of int32"),
         ({"input_shape": ("batch", "height", "width", 4)}, "[batch, height, width, 4]"),
         ({"input_shape": ("batch", 375, 1242, 3), "output_shape": None}, "[batch, 375, 1242, 3]"),
         ({"input_shape": ("height", "width", 3), "output_shape": ("height", "width")}, "[height, width, 3]"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,9 @@ import numpy as np
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tiny_model import write_tiny_model
+from tiny_model import edit, write_tiny_model
 
-from road_seg_node import providers
+from road_seg_node import onnxruntime_engine, providers
 from road_seg_node.model_file import ModelFileError
 from road_seg_node.providers import ProviderError
 from road_seg_node.segmenter import RoadSegmenter
@@ -38,12 +39,12 @@ def python(code: str, *arguments: object, path: Path | None = None, **environmen
 
 
 def test_provider_that_does_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(ProviderError, match="no provider 'gpu': choose one of auto, cuda, cpu"):
+    with pytest.raises(ProviderError, match="no provider 'gpu': choose one of auto, tensorrt, cuda, openvino, cpu"):
         RoadSegmenter(write_tiny_model(tmp_path / "m.onnx"), "gpu")
 
 
 def test_auto_tries_the_fastest_first_and_the_cpu_last() -> None:
-    assert providers.candidates("auto") == ("cuda", "cpu")
+    assert providers.candidates("auto") == ("tensorrt", "cuda", "openvino", "cpu")
     assert providers.candidates("cpu") == ("cpu",)
 
 
@@ -53,29 +54,51 @@ def test_cpu_is_used_without_a_word(tmp_path: Path) -> None:
     assert segmenter.refused == []
 
 
-def test_cuda_either_works_or_is_refused_with_reason_and_remedy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("provider", ["tensorrt", "cuda"])
+def test_a_gpu_provider_either_works_or_is_refused_with_reason_and_remedy(tmp_path: Path, provider: str) -> None:
     path = write_tiny_model(tmp_path / "m.onnx")
-    auto = RoadSegmenter(path)
-    if auto.provider == "cuda":
-        assert auto.refused == []
-        assert RoadSegmenter(path, "cuda").provider == "cuda"
+    try:
+        assert RoadSegmenter(path, provider).provider == provider
         return
-    with pytest.raises(ProviderError) as caught:
-        RoadSegmenter(path, "cuda")
-    sentence = str(caught.value)
-    assert auto.provider == "cpu"
-    assert auto.refused == [sentence]
+    except ProviderError as error:
+        sentence = str(error)
     assert "\n" not in sentence
     if BUILT_FOR_CUDA:
-        assert sentence.startswith("ONNX Runtime does not use cuda here: ")
+        assert re.match(f"ONNX Runtime does not use {provider} here: |{provider} cannot run the model", sentence)
     else:
-        assert sentence.startswith("this ONNX Runtime has no cuda provider: ")
+        assert sentence.startswith(f"this ONNX Runtime has no {provider} provider: ")
         assert "onnxruntime-gpu[cuda,cudnn]" in sentence
+    auto = RoadSegmenter(path)
+    assert auto.provider != provider
+    assert sentence in auto.refused
+
+
+def test_auto_takes_openvino_before_the_cpu_and_says_what_it_refused(tmp_path: Path) -> None:
+    auto = RoadSegmenter(write_tiny_model(tmp_path / "m.onnx"))
+    assert auto.provider in ("tensorrt", "cuda", "openvino")
+    tried = providers.candidates("auto")
+    assert len(auto.refused) == tried.index(auto.provider)
+
+
+def test_without_openvino_auto_takes_the_cpu_and_openvino_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "openvino.py").write_text("raise ImportError('libopenvino.so.2641: cannot open shared object file')")
+    code = (
+        "import sys; from road_seg_node.segmenter import RoadSegmenter, ProviderError\n"
+        "try: RoadSegmenter(sys.argv[1], 'openvino')\n"
+        "except ProviderError as error: print(error)\n"
+        "auto = RoadSegmenter(sys.argv[1]); print(auto.provider); print(auto.refused[-1])"
+    )
+    result = python(code, write_tiny_model(tmp_path / "m.onnx"), path=tmp_path)
+    sentence, provider, refused = result.stdout.splitlines()
+    assert sentence == refused, result.stderr
+    assert sentence.startswith("OpenVINO cannot be imported (libopenvino.so.2641: cannot open")
+    assert "pip install openvino" in sentence
+    assert provider == "cpu"
 
 
 def test_a_broken_model_is_not_blamed_on_the_provider(tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "m.onnx")
-    path.write_bytes(path.read_bytes().replace(b"Gather", b"Gopher"))
+    edit(path, b"Gather", b"Gopher")
     with pytest.raises(ModelFileError, match="Gopher"):
         RoadSegmenter(path, "auto")
 
@@ -94,10 +117,11 @@ def test_heavy_operators_on_the_cpu_are_found() -> None:
         [weights],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    session = providers.open_session("cpu", model.SerializeToString(), "conv.onnx")
+    options = onnxruntime_engine._session_options(onnxruntime)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     if not hasattr(session, "get_provider_graph_assignment_info"):
         pytest.skip("this ONNX Runtime does not tell which provider computes which node")
-    assert providers._heavy_on_cpu(session) == ["Conv"]
+    assert onnxruntime_engine._heavy_on_cpu(session) == ["Conv"]
 
 
 def test_nothing_is_printed_while_a_model_is_loaded(tmp_path: Path) -> None:
@@ -142,7 +166,7 @@ def test_onnxruntime_that_is_broken(tmp_path: Path, module: str, expected: str) 
     (tmp_path / "onnxruntime" / "__init__.py").write_text(module)
     code = (
         "import sys; from road_seg_node.segmenter import RoadSegmenter, ProviderError\n"
-        "try: RoadSegmenter(sys.argv[1])\n"
+        "try: RoadSegmenter(sys.argv[1], 'cpu')\n"
         "except ProviderError as error: print(error)"
     )
     result = python(code, path, path=tmp_path)

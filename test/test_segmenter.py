@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import re
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from tiny_model import expected_probability, tiny_graph, tiny_info, write_tiny_model
 
 from road_seg_node import model_file
@@ -143,8 +144,93 @@ def test_a_model_that_answers_in_another_size_is_refused(tmp_path: Path) -> None
     graph.node.append(helper.make_node("Slice", ["whole", *bounds], [model_file.OUTPUT_NAME]))
     path = tmp_path / "m.onnx"
     model_file.write(model, tiny_info(), path)
-    with pytest.raises(ModelFileError, match=r"answers an image of 160x96 with an array \(1, 95, 160\)"):
+    with pytest.raises(ModelFileError, match=r"answers an image of 160x96 with an array uint8 \[95, 160\]"):
         RoadSegmenter(path, "cpu")
+
+
+def write_square_root_model(path: Path) -> Path:
+    """Write a model that answers sqrt(red - 1), NaN where red is 0, cast to bytes."""
+    constants = {"red_at": np.array(2, np.int64), "one": np.array(1, np.float32)}
+    nodes = [
+        helper.make_node("Cast", [model_file.INPUT_NAME], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", ["pixels", "red_at"], ["red"], axis=-1),
+        helper.make_node("Sub", ["red", "one"], ["less"]),
+        helper.make_node("Sqrt", ["less"], ["root"]),
+        helper.make_node("Cast", ["root"], [model_file.OUTPUT_NAME], to=TensorProto.UINT8),
+    ]
+    model = tiny_graph()
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    red = model_file.golden_image()[..., 2].astype(np.float32)
+    model_file.write(model, tiny_info(golden=np.sqrt(red - 1).astype(np.uint8)), path)
+    return path
+
+
+@pytest.mark.parametrize("provider", ["cpu", "openvino"])
+@pytest.mark.parametrize("pixels", [1, 30 * 40])
+def test_an_answer_with_nan_is_an_error_and_the_next_image_is_answered(
+    tmp_path: Path, provider: str, pixels: int
+) -> None:
+    segmenter = RoadSegmenter(write_square_root_model(tmp_path / "m.onnx"), provider)
+    good = np.full((30, 40, 3), 101, np.uint8)
+    bad = good.copy()
+    bad.reshape(-1, 3)[:pixels, 2] = 0
+    for _ in range(2):
+        np.testing.assert_array_equal(segmenter.probability(good), np.full((30, 40), 10, np.uint8))
+        with pytest.raises(ProviderError, match="the network answered NaN or infinity"):
+            segmenter.probability(bad)
+
+
+def test_load_takes_another_model_between_two_images(tmp_path: Path) -> None:
+    segmenter = RoadSegmenter(write_tiny_model(tmp_path / "m.onnx"), "cpu")
+    before = segmenter.model_sha256
+    segmenter.load(write_square_root_model(tmp_path / "n.onnx"))
+    assert segmenter.model_sha256 != before
+    image = np.full((30, 40, 3), 101, np.uint8)
+    np.testing.assert_array_equal(segmenter.probability(image), np.full((30, 40), 10, np.uint8))
+
+
+def test_a_bad_file_leaves_the_old_model_running(tmp_path: Path) -> None:
+    segmenter = RoadSegmenter(write_tiny_model(tmp_path / "m.onnx", name="old"), "cpu")
+    (tmp_path / "bad.onnx").write_bytes(b"no model")
+    wrong = write_tiny_model(tmp_path / "wrong.onnx", golden=golden_off_by(33, 1))
+    for path, kind in ((tmp_path / "bad.onnx", ModelFileError), (wrong, ProviderError)):
+        with pytest.raises(kind, match=str(path)):
+            segmenter.load(path)
+        assert segmenter.info.name == "old"
+        image = noise(30, 40)
+        np.testing.assert_array_equal(segmenter.probability(image), expected_probability(image))
+
+
+def test_models_are_exchanged_under_load_without_a_wrong_answer(tmp_path: Path) -> None:
+    paths = [write_tiny_model(tmp_path / "m.onnx"), write_square_root_model(tmp_path / "n.onnx")]
+    segmenter = RoadSegmenter(paths[0], "cpu")
+    image = np.full((60, 80, 3), (90, 101, 101), np.uint8)
+    answers = (expected_probability(image), np.full((60, 80), 10, np.uint8))
+    stop = threading.Event()
+    wrong: list[np.ndarray] = []
+
+    def ask() -> None:
+        while not stop.is_set():
+            answer = segmenter.probability(image)
+            if not any(np.array_equal(answer, right) for right in answers):
+                wrong.append(answer)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for turn in range(10):
+        segmenter.load(paths[turn % 2])
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_precision_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(ProviderError, match="no precision 'int4': choose one of auto, fp32"):
+        RoadSegmenter(write_tiny_model(tmp_path / "m.onnx"), "cpu", "int4")
 
 
 def test_a_model_that_fails_while_it_runs_is_told_in_a_sentence(tmp_path: Path) -> None:
