@@ -33,7 +33,11 @@ setup(
     install_requires=["setuptools", "numpy>=1.23", "opencv-python-headless>=4.8"],
     # One of cpu and gpu, never both: the two builds of ONNX Runtime overwrite each other's files.
     extras_require={
-        "cpu": ["onnxruntime>=1.23"],
+        "cpu": [
+            "onnxruntime>=1.23",
+            "openvino>=2025.0 ; platform_machine == 'x86_64' or platform_machine == 'aarch64'",
+        ],
+        "openvino": ["openvino>=2025.0 ; platform_machine == 'x86_64' or platform_machine == 'aarch64'"],
         "gpu": ["onnxruntime-gpu[cuda,cudnn]>=1.23"],
         "train": ["onnx>=1.20", "onnxscript==0.7.2", "pyyaml", "torch==2.13.0", "tqdm"],
         "dev": ["codespell", "mypy", "pytest", "ruff"],

@@ -8,6 +8,7 @@ that is not Intel's, and what is done here with the graph cannot be done through
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from road_seg_node.onnx_bytes import with_watch
 if TYPE_CHECKING:
     import openvino
 
+_TELEMETRY = "openvino_telemetry"
 REMEDY = "pip install openvino (the `openvino` extra)"
 _NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 
@@ -152,7 +154,14 @@ def _precision(compiled: openvino.CompiledModel, quantized: bool) -> str:
 
 
 def _openvino() -> Any:
+    """Import OpenVINO, without its telemetry: that sends an event to Google Analytics when it is imported."""
+    loaded = sys.modules.get(_TELEMETRY)
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # Python's way to make an import fail
     try:
         return importlib.import_module("openvino")
     except ImportError as error:
         raise ProviderError(f"OpenVINO cannot be imported ({first_line(error)}): {REMEDY}") from error
+    finally:
+        del sys.modules[_TELEMETRY]
+        if loaded is not None:
+            sys.modules[_TELEMETRY] = loaded

@@ -172,3 +172,16 @@ def test_onnxruntime_that_is_broken(tmp_path: Path, module: str, expected: str) 
     result = python(code, path, path=tmp_path)
     assert expected in result.stdout, result.stderr
     assert "pip" in result.stdout
+
+
+def test_openvino_sends_and_writes_nothing_when_it_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys; from road_seg_node.segmenter import RoadSegmenter\n"
+        "RoadSegmenter(sys.argv[1], 'openvino')\n"
+        "print('openvino' in sys.modules, [name for name in sys.modules if 'openvino_telemetry' in name])"
+    )
+    home = tmp_path / "home"
+    home.mkdir()
+    result = python(code, write_tiny_model(tmp_path / "m.onnx"), HOME=str(home))
+    assert result.stdout == "True []\n", result.stderr
+    assert not list(home.iterdir())

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Road IoU of a model file, run by ONNX Runtime through its contract, as a robot runs it.
 
-    python train/evaluate.py --model models/road_seg_compact.onnx --data DIR [DIR ...] [--synthetic 50]
+python train/evaluate.py --model models/road_seg_compact.onnx --data DIR [DIR ...] [--synthetic 50]
 """
 
 from __future__ import annotations
