@@ -41,6 +41,6 @@ def not_finite() -> ProviderError:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an exception's message, without ONNX Runtime's codes, for a sentence."""
-    lines = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error).strip()).splitlines()
+    """Return the first line of an exception's message, without ONNX Runtime's codes and places, for a sentence."""
+    lines = re.sub(r"^(\[ONNXRuntimeError\] : \d+ : \w+ : )?(/\S+:\d+ [^)]*\) )?", "", str(error).strip()).splitlines()
     return lines[0] if lines else type(error).__name__

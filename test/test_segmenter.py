@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,8 @@ from road_seg_node import model_file
 from road_seg_node.model_file import ModelFileError
 from road_seg_node.providers import ProviderError
 from road_seg_node.segmenter import RoadSegmenter, road_mask
+
+SHIPPED = Path(__file__).resolve().parents[1] / "models" / "road_seg_compact.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +229,31 @@ def test_models_are_exchanged_under_load_without_a_wrong_answer(tmp_path: Path) 
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def resident_megabytes() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@pytest.mark.parametrize("provider", ["cpu", "openvino"])
+def test_memory_stays_flat(provider: str) -> None:
+    """Images of two sizes in turn, and two exchanges of the model, on the model that ships."""
+    segmenter = RoadSegmenter(SHIPPED, provider)
+    images = [noise(96, 160), noise(120, 160)]
+    segmenter.prepare(96, 160)
+
+    def answer(frames: int) -> None:
+        for frame in range(frames):
+            segmenter.probability(images[frame % 20 == 0])
+
+    answer(200)
+    before = resident_megabytes()
+    for _ in range(2):
+        answer(200)
+        segmenter.load(SHIPPED)
+        segmenter.prepare(96, 160)
+    assert resident_megabytes() - before < 20  # 8 images would be 1 MB, each engine of the model is some 30 MB
 
 
 def test_a_precision_that_does_not_exist(tmp_path: Path) -> None:
