@@ -35,7 +35,7 @@ setup(
     extras_require={
         "cpu": ["onnxruntime>=1.23"],
         "gpu": ["onnxruntime-gpu[cuda,cudnn]>=1.23"],
-        "train": ["onnx>=1.20", "onnxscript==0.7.2", "pyyaml", "torch==2.13.0", "tqdm"],
+        "train": ["matplotlib", "onnx>=1.20", "onnxscript==0.7.2", "pyyaml", "torch==2.13.0", "tqdm"],
         "dev": ["codespell", "mypy", "pytest", "ruff"],
     },
     zip_safe=True,
