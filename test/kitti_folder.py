@@ -25,3 +25,21 @@ def add_frame(folder: Path, name: str) -> Path:
         path.parent.mkdir(exist_ok=True)
         assert cv2.imwrite(str(path), picture)
     return truth
+
+
+def write_calibration(path: Path, *, tilt: float = 0.0, yaw: float = 0.0) -> Path:
+    """A camera 1.65 m above the road, focal length 700, centre (600, 180), turned by radians, in KITTI's format."""
+    (ct, st), (cy, sy) = ((np.cos(angle), np.sin(angle)) for angle in (tilt, yaw))
+    rotation = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]]) @ np.array([[1, 0, 0], [0, ct, -st], [0, st, ct]])
+    matrices = {
+        "P2": np.array([[700.0, 0, 600, 45], [0, 700, 180, 0.2], [0, 0, 1, 0.003]]) if tilt else _PLAIN,
+        "R0_rect": rotation.T @ rotation,
+        "Tr_cam_to_road": np.column_stack([rotation, [0, -1.65, 0]]),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{name}: {' '.join(f'{value:.12e}' for value in matrix.ravel())}" for name, matrix in matrices.items()]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+_PLAIN = np.array([[700.0, 0, 600, 0], [0, 700, 180, 0], [0, 0, 1, 0]])

@@ -33,19 +33,34 @@ class Frame:
     image: Path
     ground_truth: Path
 
+    @property
+    def lane_ground_truth(self) -> Path:
+        """Ground truth of the ego lane, which KITTI has for um alone; the file need not be there."""
+        return self.folder / "gt_image_2" / f"{self.drive}_lane_{self.number}.png"
+
+    @property
+    def calibration(self) -> Path:
+        """What the bird's-eye view needs; the file need not be there."""
+        return self.folder / "calib" / f"{self.drive}_{self.number}.txt"
+
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Image uint8 [H, W, 3] BGR and labels uint8 [H, W] (0 not road, 1 road, 255 not valid).
 
         Raises:
             DataError: a file is unreadable, of another size, or has colours that are not KITTI's.
         """
-        image, truth = read_picture(self.image), read_picture(self.ground_truth)
+        image = read_picture(self.image)
+        return image, self.labels(self.ground_truth, image)
+
+    def labels(self, ground_truth: Path, image: np.ndarray) -> np.ndarray:
+        """Labels uint8 [H, W] of `image` from one of its ground truth files; raises as `read` does."""
+        truth = read_picture(ground_truth)
         if image.shape != truth.shape:
             raise DataError(
-                f"{self.ground_truth} is {truth.shape[1]}x{truth.shape[0]} pixels, but its image "
+                f"{ground_truth} is {truth.shape[1]}x{truth.shape[0]} pixels, but its image "
                 f"{self.image.name} is {image.shape[1]}x{image.shape[0]}; the two must be of one size."
             )
-        return image, labels_from_colours(truth, self.ground_truth)
+        return labels_from_colours(truth, ground_truth)
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -58,6 +73,21 @@ def read_picture(path: Path) -> np.ndarray:
     if picture is None:
         raise DataError(f"{path} is not a PNG or JPEG picture, or it is damaged; fetch or export it again.")
     return picture
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file beside its place and rename it, so that it is never half there; its folder is made.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.part")
+        beside.write_bytes(data)
+        beside.replace(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
 def labels_from_colours(truth: np.ndarray, path: Path) -> np.ndarray:
@@ -82,6 +112,34 @@ def labels_from_colours(truth: np.ndarray, path: Path) -> np.ndarray:
     return labels
 
 
+def find_images(folder: Path) -> list[Frame]:
+    """The frames of a folder with `image_2/`, in the order of their names; their ground truth need not be there.
+
+    Raises:
+        DataError: the folder is missing, unreadable or empty, or an image has a name of another scheme.
+    """
+    images = folder / "image_2"
+    for needed in (folder, images):
+        if not needed.is_dir():
+            raise DataError(
+                f"{needed} is not a folder. Give a folder in KITTI Road's layout, with image_2/um_000000.png in it."
+            )
+    frames = []
+    try:
+        files = sorted(p for p in images.iterdir() if p.suffix.lower() in IMAGE_ENDINGS)
+    except OSError as error:
+        raise DataError(f"{images} cannot be read: {error.strerror or error}.") from None
+    for image in files:
+        name = FRAME_NAME.match(image.stem)
+        if name is None:
+            raise DataError(f"{image} is not named <category>_<number>, such as um_000000.png; rename it.")
+        truth = folder / "gt_image_2" / f"{name['drive']}_road_{name['number']}.png"
+        frames.append(Frame(folder, name["drive"], name["number"], image, truth))
+    if not frames:
+        raise DataError(f"{images} holds no PNG or JPEG picture.")
+    return frames
+
+
 def find_frames(folder: Path) -> list[Frame]:
     """The pairs of a folder with `image_2/` and `gt_image_2/`, in the order of their names.
 
@@ -97,19 +155,15 @@ def find_frames(folder: Path) -> list[Frame]:
                 f"{needed} is not a folder. Give a folder in KITTI Road's layout, with image_2/um_000000.png "
                 "and gt_image_2/um_road_000000.png in it (for KITTI itself: data_road/training)."
             )
-    frames, expected = [], set()
-    for image in sorted(p for p in images.iterdir() if p.suffix.lower() in IMAGE_ENDINGS):
-        name = FRAME_NAME.match(image.stem)
-        if name is None:
-            raise DataError(f"{image} is not named <category>_<number>, such as um_000000.png; rename it.")
-        truth = truths / f"{name['drive']}_road_{name['number']}.png"
-        if not truth.is_file():
-            raise DataError(f"{image} has no ground truth: {truth} is missing.")
-        expected.add(truth.name)
-        frames.append(Frame(folder, name["drive"], name["number"], image, truth))
-    if not frames:
-        raise DataError(f"{images} holds no PNG or JPEG picture.")
-    orphans = sorted(p.name for p in truths.glob("*_road_*.png") if p.name not in expected)
+    frames = find_images(folder)
+    expected = {frame.ground_truth.name for frame in frames}
+    try:
+        for frame in frames:
+            if not frame.ground_truth.is_file():
+                raise DataError(f"{frame.image} has no ground truth: {frame.ground_truth} is missing.")
+        orphans = sorted(p.name for p in truths.glob("*_road_*.png") if p.name not in expected)
+    except OSError as error:
+        raise DataError(f"{truths} cannot be read: {error.strerror or error}.") from None
     if orphans:
         raise DataError(f"{truths / orphans[0]} has no image in {images} ({len(orphans)} such file(s)).")
     return frames

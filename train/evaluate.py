@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Road IoU of a model file, run by ONNX Runtime through its contract, as a robot runs it.
+"""KITTI Road's metric and road IoU of a model or of predictions, and the files of a submission to KITTI's server.
 
-python train/evaluate.py --model models/road_seg_compact.onnx --data DIR [DIR ...] [--synthetic 50]
+    python train/evaluate.py --model models/road_seg_compact.onnx --data DIR [DIR ...] [--synthetic 50]
+    python train/evaluate.py --predictions DIR --data data_road/training --view both --out report
+    python train/evaluate.py --model road_seg.onnx --data data_road/testing --submission submission
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -18,60 +21,152 @@ import numpy as np
 from road_seg_node.model_file import ModelFileError
 from road_seg_node.providers import ProviderError
 from road_seg_node.scene import Road
-from road_seg_node.segmenter import RoadSegmenter
-from train.augment import Pair
-from train.data import DataError, find_frames, leave_out, only_drives
-from train.metrics import RoadCounts
+from train import submission
+from train.answers import Answers, Checkpoint, ModelFile, Predictions
+from train.birdseye import homography
+from train.data import DataError, Frame, find_frames, find_images, leave_out, only_drives
+from train.metrics import FIGURES, text
+from train.tally import BIRDSEYE, PERSPECTIVE, Tally, count, shown
 
 FIRST_SEED = 3_000_000  # of the synthetic scenes; the trainer's own are elsewhere
 SCENE_SIZE = (1242, 375)
+VIEWS = {PERSPECTIVE: [PERSPECTIVE], BIRDSEYE: [BIRDSEYE], "both": [PERSPECTIVE, BIRDSEYE]}
+MOST_ROWS = 12  # of a table on the screen
 
 
-def count(segmenter: RoadSegmenter, pairs: Iterable[Pair]) -> RoadCounts:
-    """Counts over image uint8 [H, W, 3] BGR and labels uint8 [H, W] of each pair."""
-    counts = RoadCounts()
-    for image, labels in pairs:
-        counts.add(segmenter.probability(image), labels)
-    return counts
+@dataclass(frozen=True)
+class Scene(Frame):
+    """A synthetic road scene, of a seed that training does not see."""
 
-
-def synthetic_pairs(number: int) -> Iterable[Pair]:
-    """Road scenes of 1242x375, each of its own seed, none of which training saw."""
-    for i in range(number):
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        i = int(self.number)
         image, road = Road(FIRST_SEED + i).render(*SCENE_SIZE, time=i * 0.5)
-        yield image, road.astype(np.uint8)
+        return image, road.astype(np.uint8)
 
 
-def main() -> None:
+def scenes(number: int) -> list[Frame]:
+    """Scenes of 1242x375, in the category "synthetic"."""
+    nowhere = Path("synthetic")
+    names = [f"{i:06}" for i in range(number)]
+    return [Scene(nowhere, "synthetic", name, nowhere / f"synthetic_{name}", nowhere / name) for name in names]
+
+
+def find(options: argparse.Namespace) -> dict[str, list[Frame]]:
+    """The frames by the name of their data set."""
+    sets = {}
+    for folder in options.data:
+        frames = find_images(folder) if options.submission else find_frames(folder)
+        frames = only_drives(frames, options.only) if options.only else frames
+        frames = leave_out(frames, options.leave_out)
+        sets[f"{folder.parent.name}/{folder.name} ({len(frames)})"] = frames
+    if options.synthetic:
+        sets[f"synthetic ({options.synthetic})"] = scenes(options.synthetic)
+    return sets
+
+
+def lanes_of(answers: Answers, frames: Iterable[Frame], submit: bool) -> set[Frame]:
+    """The frames whose ego lane is evaluated or submitted: those with its ground truth, or KITTI's um."""
+    if submit:
+        frames = [frame for frame in frames if frame.drive == "um"]
+        return set(frames) if isinstance(answers, Predictions) and answers.has_lane(frames) else set()
+    frames = [frame for frame in frames if frame.lane_ground_truth.is_file()]
+    return set(frames) if answers.has_lane(frames) else set()
+
+
+def print_figures(view: str, tally: Tally) -> None:
+    """KITTI's table of one view."""
+    categories = tally.by_category(view)
+    print(f"\n{view:16}" + "".join(f" {name:>9}" for name in FIGURES))
+    for name, counts in shown(categories, MOST_ROWS).items():
+        print(f"{name:16}" + "".join(f" {text(value):>9}" for value in counts.figures().values()))
+    if len(categories) > MOST_ROWS:
+        print(f"The {len(categories) - 1} categories that are pooled here are in the metrics.json of --out.")
+
+
+def evaluate(answers: Answers, sets: dict[str, list[Frame]], views: Sequence[str], out: Path | None) -> None:
+    """Print the tables, road IoU by data set and KITTI's by view; write the report into `out`."""
+    frames = [frame for members in sets.values() for frame in members]
+    answers.check(frames)
+    lanes = lanes_of(answers, frames, submit=False)
+    homographies = {frame: homography(frame.calibration) for frame in frames} if BIRDSEYE in views else {}
+    if out:
+        try:
+            from train import report
+        except ImportError as missing:
+            raise DataError(f"{missing.name} is not installed here, which --out needs. Run `make setup`.") from None
+        report.prepare(out)
+    tally = Tally()
+    print(answers.title)
+    print(f"{'data set (frames)':36} {'road IoU':>9} {'at 0.5':>7} {'best':>7} {'at':>6}")
+    for name, members in sets.items():
+        counts = count(answers, members, lanes, homographies, tally)
+        best = counts.best_threshold()
+        figures = (counts.iou(answers.threshold), counts.iou(), counts.iou(best), best)
+        print(f"{name:36} {figures[0]:9.4f} {figures[1]:7.4f} {figures[2]:7.4f} {figures[3]:6.3f}", flush=True)
+    for view in views:
+        print_figures(view, tally)
+    if lanes:
+        print(answers.lane_note)
+    if out:
+        report.write(out, answers, ", ".join(sets), {view: tally.by_category(view) for view in views}, tally.ranking)
+        print(f"\nWrote {out / report.FIGURES_FILE} and {out / report.PAGE_FILE}.")
+
+
+def submit(answers: Answers, sets: dict[str, list[Frame]], views: Sequence[str], folder: Path) -> None:
+    """Write the files of a submission, in the views asked for."""
+    frames = [frame for members in sets.values() for frame in members]
+    answers.check(frames)
+    lanes = lanes_of(answers, frames, submit=True)
+    homographies = {frame: homography(frame.calibration) for frame in frames} if BIRDSEYE in views else {}
+    written = submission.write(answers, frames, lanes, homographies, folder)
+    print(f"Wrote {len(written)} files of {len(frames)} frames into {folder}.")
+    if written[-1].suffix == ".zip":
+        print(f"Upload {written[-1]} at https://www.cvlibs.net/datasets/kitti/eval_road.php.")
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="a model file (.onnx)")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--model", type=Path, metavar="FILE", help="a model file (.onnx) or a checkpoint (.pt)")
+    source.add_argument("--predictions", type=Path, metavar="DIR", help="8-bit PNGs, such as um_road_000000.png")
     parser.add_argument("--data", nargs="+", type=Path, default=[], metavar="DIR", help="folders in KITTI's layout")
     parser.add_argument("--only", nargs="+", default=[], metavar="DRIVE", help="only these drives")
     parser.add_argument("--leave-out", nargs="+", default=[], metavar="DRIVE", help="all but these drives")
     parser.add_argument("--synthetic", type=int, default=0, metavar="N", help="and N synthetic scenes")
+    parser.add_argument("--view", choices=VIEWS, help="perspective, unless there is --submission: then both")
+    result = parser.add_mutually_exclusive_group()
+    result.add_argument("--out", type=Path, metavar="DIR", help="write metrics.json and report.png there")
+    result.add_argument("--submission", type=Path, metavar="DIR", help="write KITTI's files there and evaluate nothing")
     options = parser.parse_args()
     if not options.data and not options.synthetic:
         parser.error("give --data DIR or --synthetic N")
+    options.view = VIEWS[options.view or ("both" if options.submission else PERSPECTIVE)]
+    if options.synthetic and (options.predictions or options.submission or BIRDSEYE in options.view):
+        parser.error("--synthetic needs --model and the perspective view, and goes into no submission")
+    if options.submission and len(options.data) > 1:
+        parser.error("a submission is of one folder, such as data_road/testing")
+    return options
+
+
+def answers_of(options: argparse.Namespace) -> Answers:
+    if options.predictions:
+        return Predictions(options.predictions)
+    return Checkpoint(options.model) if options.model.suffix == ".pt" else ModelFile(options.model)
+
+
+def main() -> None:
+    options = arguments()
     try:
-        segmenter = RoadSegmenter(options.model, "cpu")
-        sets: dict[str, Iterable[Pair]] = {}
-        for folder in options.data:
-            frames = find_frames(folder)
-            frames = only_drives(frames, options.only) if options.only else frames
-            frames = leave_out(frames, options.leave_out)
-            sets[f"{folder.parent.name}/{folder.name} ({len(frames)})"] = (frame.read() for frame in frames)
-        if options.synthetic:
-            sets[f"synthetic ({options.synthetic})"] = synthetic_pairs(options.synthetic)
-        threshold = segmenter.info.threshold
-        print(f"{options.model}: {segmenter.info.architecture}, threshold {threshold:.3f}")
-        print(f"{'data set (frames)':36} {'road IoU':>9} {'at 0.5':>7} {'best':>7} {'at':>6}")
-        for name, pairs in sets.items():
-            counts = count(segmenter, pairs)
-            best = counts.best_threshold()
-            figures = (counts.iou(threshold), counts.iou(), counts.iou(best), best)
-            print(f"{name:36} {figures[0]:9.4f} {figures[1]:7.4f} {figures[2]:7.4f} {figures[3]:6.3f}", flush=True)
+        sets = find(options)
+        answers = answers_of(options)
+        if options.submission:
+            submit(answers, sets, options.view, options.submission)
+        else:
+            evaluate(answers, sets, options.view, options.out)
     except (DataError, ModelFileError, ProviderError) as error:
         sys.exit(f"evaluate.py: {error}")
+    except KeyboardInterrupt:
+        sys.exit("evaluate.py: interrupted; nothing is kept of what was counted.")
 
 
 if __name__ == "__main__":
