@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Export a checkpoint of the trainer as a model file of contract 1, proved against PyTorch.
 
-python export/export.py --checkpoint runs/NAME/best.pt --output road_seg.onnx
+    python export/export.py --checkpoint runs/NAME/best.pt --output road_seg.onnx
 """
 
 from __future__ import annotations

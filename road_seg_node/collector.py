@@ -112,7 +112,9 @@ class Collector(Node):
         overlay = to_bgr(msg)
         if self._film is None:
             self._size = (msg.width, msg.height)
-            self._film = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*"mp4v"), self._rate, self._size)
+            self._film = cv2.VideoWriter(
+                str(self._path), cv2.VideoWriter.fourcc(*"mp4v"), self._rate, self._size
+            )
         whole = overlay if (msg.width, msg.height) == self._size else cv2.resize(overlay, self._size)
         self._film.write(whole)
         self._keep("overlay", msg, overlay)

@@ -130,7 +130,9 @@ def test_published_frames_and_camera_info(tmp_path: Path) -> None:
     infos: list[CameraInfo] = []
     images: list[Image] = []
     node.create_subscription(CameraInfo, "camera_info", infos.append, QoSProfile(depth=100))
-    camera = start_camera(domain, source=str(tmp_path), rate=50, count=count, frame_id="front", wait_for_subscribers=1)
+    camera = start_camera(
+        domain, source=str(tmp_path), rate=50, count=count, frame_id="front", wait_for_subscribers=1
+    )
     try:
         deadline = time.monotonic() + PATIENCE
         while not node.count_publishers("camera_info"):

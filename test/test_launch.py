@@ -144,7 +144,9 @@ def test_params_file_counts_where_an_argument_is_empty(workspace: Path, pictures
     profile = tmp_path / "own.xml"
     shutil.copy(REPOSITORY / "config" / PROFILE, profile)
     domain = any_domain()
-    launched = launch(workspace, f"params_file:={params}", domain=domain, FASTRTPS_DEFAULT_PROFILES_FILE=str(profile))
+    launched = launch(
+        workspace, f"params_file:={params}", domain=domain, FASTRTPS_DEFAULT_PROFILES_FILE=str(profile)
+    )
     planner = Planner(domain)
     try:
         planner.wait_for_camera_link()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train VGG-FCN-8 on road frames in KITTI's layout and export the model file that the node runs.
 
-python train/train.py                                        KITTI Road in data/data_road
-python train/train.py --data DIR [DIR ...] --preset compact  folders of your own
+    python train/train.py                                        KITTI Road in data/data_road
+    python train/train.py --data DIR [DIR ...] --preset compact  folders of your own
 """
 
 from __future__ import annotations
