@@ -212,6 +212,13 @@ def models(options: argparse.Namespace, folder: Path) -> Iterator[Model]:
             print(f"{name} is left out: {error}")
 
 
+def pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -223,11 +230,21 @@ def main() -> None:
     parser.add_argument("--checkpoint", action="append", type=Path, default=[], help="what a FILE was exported from")
     parser.add_argument("--models", type=Path, metavar="DIR", help="keep what is made here (a folder that is removed)")
     parser.add_argument("--calibration", type=Path, metavar="DIR", help="frames to make int8 files with")
-    parser.add_argument("--only", default="", metavar="PATTERN", help="only rows in whose name this is found")
+    parser.add_argument(
+        "--only",
+        type=pattern,
+        default="",
+        metavar="PATTERN",
+        help='a regular expression: only rows with it in "model engine precision scope"',
+    )
     parser.add_argument("--rounds", type=int, default=10, help="turns of each row (10)")
     parser.add_argument("--frames", type=int, default=20, help="frames in each turn (20)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     options = parser.parse_args()
+    if min(options.rounds, options.frames) < 1:
+        parser.error("--rounds and --frames must be 1 or more")
+    if options.json and not options.json.parent.is_dir():
+        parser.error(f"there is no folder {options.json.parent} for --json")
     written: list[dict[str, Any]] = []
     print(f"{processor()}, {len(os.sched_getaffinity(0))} cores; {versions()}")
     print(f"{options.rounds} rounds of {options.frames} frames, {WIDTH}x{HEIGHT} uint8 in and out where whole")
@@ -236,6 +253,8 @@ def main() -> None:
         for model in models(options, Path(folder)):
             left_out: dict[str, list[str]] = {}
             rows = [row for row in rows_of(model) if re.search(options.only, row.label)]
+            if not rows:
+                continue
             results = measure(rows, options.rounds, options.frames, left_out)
             for device in {device_of(result.row) for result in results}:
                 limits.setdefault(device, roofline.Roofline()).better(in_a_process(roofline.measure, device))
