@@ -120,7 +120,10 @@ def quantised(file: Path, folder: Path, calibration: Path | None) -> Path:
 
 
 def prepare(file: Path, int8: Path | None, checkpoints: list[Path], folder: Path) -> Model:
-    """Cut the bare networks out of `file` and `int8` into `folder`, compute the sample, and count the layers."""
+    """Cut the bare networks out of `file` and `int8` into `folder`, compute the sample, and count the layers.
+
+    Raises CannotCompareError where `int8` is of another model, ModelFileError where a file is no good.
+    """
     import onnxruntime
 
     checked = model_file.read(file)
@@ -145,7 +148,10 @@ def prepare(file: Path, int8: Path | None, checkpoints: list[Path], folder: Path
         layers = _layers(network)
         bare = _save(network, folder / f"{file.stem}.bare.onnx")
         if int8 is not None:
-            integers = onnx.load_from_string(model_file.read(int8).data)
+            other = model_file.read(int8)
+            if other.info.checkpoint_sha256 != info.checkpoint_sha256:
+                raise CannotCompareError(f"{int8} was made from another model than {file}: remove it")
+            integers = onnx.load_from_string(other.data)
             bare_int8 = _save(_between(integers, *_ends(integers), shape), folder / f"{int8.stem}.bare.onnx")
     samples = folder / f"{file.stem}.npz"
     np.savez(samples, **sample)
