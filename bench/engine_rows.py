@@ -108,8 +108,6 @@ def open_same_session(row: Row) -> tuple[Answer, str]:
 
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    for dimension, pixels in (("batch", 1), ("height", HEIGHT), ("width", WIDTH)):
-        options.add_free_dimension_override_by_name(dimension, pixels)
     session = onnxruntime.InferenceSession(row.file, options, providers=["CPUExecutionProvider"])
     batch = row.sample()[np.newaxis]
     return lambda: session.run(None, {INPUT_NAME: batch})[0], row.precision
