@@ -26,7 +26,7 @@ def arguments() -> list[DeclareLaunchArgument]:
         DeclareLaunchArgument(
             "provider",
             default_value="",
-            choices=["", "auto", "cuda", "cpu"],
+            choices=["", "auto", "tensorrt", "cuda", "openvino", "cpu"],
             description="What runs the network. Empty: the params file's, which is auto where it says nothing.",
         ),
         DeclareLaunchArgument(

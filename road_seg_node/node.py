@@ -52,7 +52,7 @@ class RoadSegNode(Node):
     def __init__(self, **options: Any) -> None:
         super().__init__(NODE_NAME, **options)
         values = parameters.declare(self)
-        self._segmenter = RoadSegmenter(values.model, values.provider)
+        self._segmenter = RoadSegmenter(values.model, values.provider, tell=self.get_logger().info)
         if not self.context.ok():  # SIGTERM came while the model was loading
             raise ExternalShutdownException
         self._apply_parameters()
@@ -94,8 +94,8 @@ class RoadSegNode(Node):
         for reason in self._segmenter.refused:
             log.info(f"provider auto: {reason}.")
         log.info(
-            f"Model {info.name} ({info.architecture}) on {self._segmenter.provider}, threshold {self._threshold:.3f}; "
-            f"its golden answer differs by {self._segmenter.golden_difference} of 255."
+            f"Model {info.name} ({info.architecture}) on {self._segmenter.provider} in {self._segmenter.precision}, "
+            f"threshold {self._threshold:.3f}; its golden answer differs by {self._segmenter.golden_difference} of 255."
         )
         outputs = ", ".join(publisher.topic_name for publisher in self._outputs.values())
         log.info(f"Waiting for images on {self._images.topic_name}; answers on {outputs}.")
@@ -121,7 +121,9 @@ class RoadSegNode(Node):
                 if not self.context.ok():
                     return  # publishing fails once the context is shut down
                 self._counts["failed"] += 1
-                self._warn("inference", f"A frame was not answered: {error}")
+                stamp = msg.header.stamp
+                named = f"The frame stamped {stamp.sec}.{stamp.nanosec:09} s"
+                self._warn("inference", f"{named} was not answered: {error}")
 
     def _answer(self, msg: Image) -> str:
         """Infers and publishes what is listened to; returns the count that the frame belongs to."""
@@ -155,8 +157,11 @@ class RoadSegNode(Node):
             self._warn("silence", f"No image for {silence:.0f} s; awaited on {topic} ({hint}).")
         facts = {
             "provider": self._segmenter.provider,
+            "precision": self._segmenter.precision,
             "model": self._segmenter.info.name,
+            "model sha256": self._segmenter.model_sha256[:12],
             "checkpoint": self._segmenter.info.checkpoint_sha256[:12],
+            **{f"refused {i + 1}": reason for i, reason in enumerate(self._segmenter.refused)},
             **{f"frames {name}": self._counts[name] for name in ("received", *FATES)},
             "inference median [ms]": f"{1000 * statistics.median(tuple(self._seconds) or (0.0,)):.1f}",
         }

@@ -61,7 +61,7 @@ def test_descriptors_tell_type_range_and_what_may_change(context: Context) -> No
     assert [d.read_only for d in (model, provider, threshold)] == [True, True, False]
     assert [d.type for d in (model, provider, threshold)] == [4, 4, 3]  # rcl_interfaces/ParameterType
     assert not any(d.dynamic_typing for d in (model, provider, threshold))
-    assert provider.additional_constraints == "one of auto, cuda, cpu"
+    assert provider.additional_constraints == "one of auto, tensorrt, cuda, openvino, cpu"
     assert (threshold.floating_point_range[0].from_value, threshold.floating_point_range[0].to_value) == (
         -1.0,
         1.0,
@@ -91,7 +91,7 @@ def test_a_home_folder_in_the_models_path(context: Context) -> None:
         ({"threshold": math.nan}, "not nan"),
         ({"threshold": True}, "not True"),
         ({"threshold": "high"}, "not 'high'"),
-        ({"provider": "gpu"}, "The parameter provider must be one of auto, cuda, cpu, not 'gpu'."),
+        ({"provider": "gpu"}, "The parameter provider must be one of auto, tensorrt, cuda, openvino, cpu, not 'gpu'."),
         ({"model": 3}, "The parameter model must be a text, not 3."),
     ],
 )
