@@ -302,7 +302,10 @@ def test_cuda_asked_for_where_there_is_none_ends_the_node(start, model) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["-p", "provider:=gpu"], "The parameter provider must be one of auto, tensorrt, cuda, openvino, cpu, not 'gpu'"),
+        (
+            ["-p", "provider:=gpu"],
+            "The parameter provider must be one of auto, tensorrt, cuda, openvino, cpu, not 'gpu'",
+        ),
         (
             ["-p", "threshold:=1.5"],
             "The parameter threshold must be a number from 0.0 to 1.0 or -1.0, not 1.5",
