@@ -248,13 +248,15 @@ def main() -> None:
     written: list[dict[str, Any]] = []
     print(f"{processor()}, {len(os.sched_getaffinity(0))} cores; {versions()}")
     print(f"{options.rounds} rounds of {options.frames} frames, {WIDTH}x{HEIGHT} uint8 in and out where whole")
-    limits = {"cpu": in_a_process(roofline.measure, "cpu")}
+    limits: dict[str, roofline.Roofline] = {}
     with tempfile.TemporaryDirectory() as folder:
         for model in models(options, Path(folder)):
             left_out: dict[str, list[str]] = {}
             rows = [row for row in rows_of(model) if re.search(options.only, row.label)]
             if not rows:
                 continue
+            if not limits:
+                limits["cpu"] = in_a_process(roofline.measure, "cpu")
             results = measure(rows, options.rounds, options.frames, left_out)
             for device in {device_of(result.row) for result in results}:
                 limits.setdefault(device, roofline.Roofline()).better(in_a_process(roofline.measure, device))
