@@ -217,7 +217,8 @@ def quantize(
         info = replace(
             before.info,
             architecture=f"{before.info.architecture} {precision}",
-            versions=before.info.versions | {"python": platform.python_version(), "onnx": onnx.__version__}
+            versions=before.info.versions
+            | {"python": platform.python_version(), "onnx": onnx.__version__}
             | {"onnxruntime": onnxruntime.__version__},
             golden=golden,
         )
