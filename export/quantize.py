@@ -282,7 +282,12 @@ def main() -> None:
         "--calibration", nargs="+", type=Path, default=[], metavar="DIR", help="folders of frames, for int8"
     )
     parser.add_argument(
-        "--validation", nargs="+", type=Path, required=True, metavar="DIR", help="folders in KITTI's layout"
+        "--validation",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="folders in KITTI's layout (`validation` beside the calibration's folder, where there is one)",
     )
     parser.add_argument(
         "--keep-float", nargs="+", default=[], metavar="LAYER", help="convolutions to leave, as network.features.0"
@@ -291,6 +296,11 @@ def main() -> None:
         "--largest-loss", type=float, default=LARGEST_LOSS, metavar="IOU", help=f"of road IoU (default {LARGEST_LOSS})"
     )
     options = parser.parse_args()
+    if not options.validation:
+        beside = {folder.resolve().parent / "validation" for folder in options.calibration}
+        options.validation = sorted(folder for folder in beside if folder.is_dir())
+        if not options.validation:
+            print("What this costs in accuracy is not measured: for that give --validation DIR.", flush=True)
     logging.getLogger().setLevel(logging.ERROR)  # the quantizer advises steps that the exporter has done
     try:
         quantize(
