@@ -180,7 +180,7 @@ def test_fp16_keeps_bytes_outside_and_fp32_around_the_network(float_file: Path, 
     assert not any("score" in name for name in halved)
     tensor_types = {info.name: info.type.tensor_type.elem_type for info in graph.value_info}
     for node in graph.node:
-        if node.op_type in ("Resize", "Div", "ConvTranspose", "Sigmoid", "Round"):
+        if node.op_type in ("Resize", "Sub", "ConvTranspose", "Sigmoid", "Round"):
             assert tensor_types[node.input[0]] == TensorProto.FLOAT, node.op_type
             written_by = next(maker for maker in graph.node if node.input[0] in maker.output)
             rounded = written_by.op_type == "Cast" and tensor_types.get(written_by.input[0]) == TensorProto.FLOAT16
