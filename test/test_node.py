@@ -234,7 +234,7 @@ def test_diagnostics_name_the_provider_and_the_model(running) -> None:
 
 def test_the_start_is_logged(running, model) -> None:
     node, _ = running
-    assert node.logged("Model weighted (grey is road) on cpu in fp32, threshold 0.400; its golden answer differs by 0 of")
+    assert node.logged("Model weighted (grey is road) on cpu in fp32, threshold 0.400; its golden answer differs by 0")
     assert node.logged("Waiting for images on /image; answers on /road_seg/mask, /road_seg/probability")
 
 
