@@ -24,7 +24,7 @@ from road_seg_node.scene import Road
 from road_seg_node.segmenter import RoadSegmenter, road_mask
 from train.contract import RoadProbability
 from train.data import DataError, find_frames
-from train.evaluate import count
+from train.metrics import RoadCounts
 from train.model import VGGFCN8
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -149,7 +149,9 @@ def test_the_accuracy_before_and_after_is_in_the_metadata(float_file: Path, int8
     assert (metrics["precision"], metrics["calibration_frames"]) == ("int8", {"set/validation": FRAMES})
     assert metrics["float_file"] == RoadSegmenter(float_file, "cpu").info.metrics
     assert metrics["float_road_iou"] == {"set/validation": 1.0}
-    counts = count(segmenter, (frame.read() for frame in find_frames(frames)))
+    counts = RoadCounts()
+    for image, labels in (frame.read() for frame in find_frames(frames)):
+        counts.add(segmenter.probability(image), labels)
     assert metrics["road_iou"] == {"set/validation": round(counts.iou(segmenter.info.threshold), 4)}
     assert 0.9 < metrics["road_iou"]["set/validation"] < 1
     apart = metrics["differences"]["set/validation"]
