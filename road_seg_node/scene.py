@@ -14,20 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from road_seg_node.scenery import (
-    LOOP,
-    TILE,
-    Floats,
-    Light,
-    Line,
-    Pixels,
-    Section,
-    View,
-    furnish,
-    octaves,
-    paint_all,
-    shaded,
-)
+from road_seg_node.scene_view import LOOP, TILE, Floats, Light, Line, Pixels, Section, View, octaves, shaded
+from road_seg_node.scenery import furnish, paint_all
 
 _REACH = 250.0  # metres that the camera sees
 _TEXEL = 0.025  # fine texture: metres a texel
