@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 PRECISIONS = ("auto", "fp32")
+Size = tuple[int, int]  # of images: height, width
 
 
 class ProviderError(RuntimeError):

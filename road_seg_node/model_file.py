@@ -214,12 +214,14 @@ class ModelFile:
     """A model file, read whole and checked, so that the file may be replaced afterwards.
 
     Attributes:
+        where: the path it was read from, for sentences.
         data: the ONNX model.
         info: its metadata.
         sha256: of the file.
         quantized: whether its arithmetic is in integers.
     """
 
+    where: str
     data: bytes
     info: ModelInfo
     sha256: str
@@ -254,7 +256,7 @@ def read(path: str | Path) -> ModelFile:
     _check_tensor(outline.inputs, "input", INPUT_NAME, ["batch", "height", "width", 3], str(path))
     _check_tensor(outline.outputs, "output", OUTPUT_NAME, ["batch", "height", "width"], str(path))
     quantized = any(operator == "DequantizeLinear" for operator, _ in outline.producers.values())
-    return ModelFile(data, info, hashlib.sha256(data).hexdigest(), quantized)
+    return ModelFile(str(path), data, info, hashlib.sha256(data).hexdigest(), quantized)
 
 
 def _check_tensor(found: list[onnx_bytes.Tensor], role: str, name: str, shape: list[Any], where: str) -> None:

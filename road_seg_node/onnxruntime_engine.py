@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from road_seg_node.engine import ProviderError, first_line, not_finite
+from road_seg_node.engine import ProviderError, Size, first_line, not_finite
 from road_seg_node.model_file import INPUT_NAME, OUTPUT_NAME, ModelFile, ModelFileError
 from road_seg_node.onnx_bytes import with_watch
 
@@ -33,8 +33,6 @@ _SILENT = 4  # fatal errors only: everything less is raised, or told in a senten
 # Operators that do the network's arithmetic. CUDA leaves the small integers of shapes to the CPU on purpose,
 # so session.disable_cpu_ep_fallback, which forbids those as well, is no use.
 _HEAVY = frozenset({"Conv", "ConvTranspose", "FusedConv", "Gemm", "MatMul", "QLinearConv", "ConvInteger"})
-
-Size = tuple[int, int]  # height, width
 
 
 @dataclass(frozen=True)
@@ -164,12 +162,12 @@ _KINDS = {
 
 
 def open_engine(
-    name: str, model: ModelFile, where: str, size: Size | None, precision: str, tell: Callable[[str], None]
+    name: str, model: ModelFile, size: Size | None, precision: str, tell: Callable[[str], None]
 ) -> InMemory | OnDevice:
     """Make a session that really runs on the provider `name`, for images of any size or of `size` alone.
 
-    `where` names the model's file in sentences; `tell` is called with one before TensorRT builds its engine. Raises
-    ProviderError where the provider cannot work here, ModelFileError where no provider could read the model.
+    `tell` is called with a sentence before TensorRT builds its engine. Raises ProviderError where the provider
+    cannot work here, ModelFileError where no provider could read the model.
     """
     ort = _onnxruntime()
     kind, exact = _KINDS[name], precision == "fp32"
@@ -177,7 +175,7 @@ def open_engine(
         raise ProviderError(f"this ONNX Runtime has no {name} provider: {kind.remedy}")
     kind.prepare(ort)
     if name == "tensorrt":
-        tell(f"TensorRT builds its engine for {where}, unless it did before; the first time this takes minutes")
+        tell(f"TensorRT builds its engine for {model.where}, unless it did before; the first time this takes minutes")
     data = with_watch(model.data, OUTPUT_NAME)
     options = _session_options(ort)
     if size is not None:
@@ -190,18 +188,18 @@ def open_engine(
     except Exception as error:  # ONNX Runtime's exceptions have no common base but this
         if name == "cpu" or not _cpu_reads(ort, data):
             raise ModelFileError(
-                f"ONNX Runtime cannot load the model {where} ({first_line(error)}): "
+                f"ONNX Runtime cannot load the model {model.where} ({first_line(error)}): "
                 "export it again with export/export.py"
             ) from error
         raise ProviderError(
-            f"{name} cannot run the model {where} ({first_line(error)}): {kind.why_not(ort)}"
+            f"{name} cannot run the model {model.where} ({first_line(error)}): {kind.why_not(ort)}"
         ) from error
     if kind.names[0] not in session.get_providers():
         raise ProviderError(f"ONNX Runtime does not use {name} here: {kind.why_not(ort)}")
     left = _heavy_on_cpu(session) if name != "cpu" else []
     if left:
         raise ProviderError(
-            f"{name} leaves {', '.join(left)} of the model {where} to the CPU: "
+            f"{name} leaves {', '.join(left)} of the model {model.where} to the CPU: "
             "export the model for this provider, or choose the provider cpu"
         )
     precision = "int8" if model.quantized else "fp32" if exact else kind.precision

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from road_seg_node.engine import ProviderError, first_line, not_finite
+from road_seg_node.engine import ProviderError, Size, first_line, not_finite
 from road_seg_node.model_file import INPUT_NAME, OUTPUT_NAME, ModelFile
 from road_seg_node.onnx_bytes import with_watch
 
@@ -27,11 +27,10 @@ REMEDY = "pip install openvino (the `openvino` extra)"
 _NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 
 
-def open_engine(model: ModelFile, where: str, size: tuple[int, int] | None, precision: str) -> WholeGraph | NetworkOnly:
-    """Compile `model` for images of any size, or faster for those of `size`, (height, width), alone.
+def open_engine(model: ModelFile, size: Size | None, precision: str) -> WholeGraph | NetworkOnly:
+    """Compile `model` for images of any size, or faster for those of `size` alone.
 
-    `where` names the model's file in sentences. Raises ProviderError where OpenVINO is not installed or cannot run
-    the model.
+    Raises ProviderError where OpenVINO is not installed or cannot run the model.
     """
     ov = _openvino()
     options = {"PERFORMANCE_HINT": "LATENCY"}  # one frame at a time, all cores on it
@@ -50,7 +49,7 @@ def open_engine(model: ModelFile, where: str, size: tuple[int, int] | None, prec
         return WholeGraph(core.compile_model(graph, "CPU", options), model.quantized)
     except RuntimeError as error:  # OpenVINO's exceptions have no other base
         raise ProviderError(
-            f"openvino cannot run the model {where} ({first_line(error)}): choose the provider cpu"
+            f"openvino cannot run the model {model.where} ({first_line(error)}): choose the provider cpu"
         ) from error
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from road_seg_node import onnxruntime_engine, openvino_engine
-from road_seg_node.engine import PRECISIONS, Engine, ProviderError
+from road_seg_node.engine import PRECISIONS, Engine, ProviderError, Size
 from road_seg_node.model_file import ModelFile
 
 __all__ = ["PRECISIONS", "PROVIDERS", "ProviderError", "candidates", "open_engine"]
@@ -25,18 +25,16 @@ def candidates(asked: str) -> tuple[str, ...]:
 def open_engine(
     name: str,
     model: ModelFile,
-    where: str,
-    size: tuple[int, int] | None,
+    size: Size | None,
     precision: str,
     tell: Callable[[str], None],
 ) -> Engine:
-    """Make an engine on the provider `name`, for images of any size or, faster, of `size` (height, width) alone.
+    """Make an engine on the provider `name`, for images of any size or, faster, of `size` alone.
 
     `precision` is one of PRECISIONS: "auto" takes what the provider is fastest in without harm to the mask, "fp32" is
-    for comparisons. `where` names the model's file in sentences; `tell` is called with one before something that
-    takes minutes. Raises ProviderError where the provider cannot
-    work here, ModelFileError where no provider could read the model.
+    for comparisons. `tell` is called with a sentence before something that takes minutes. Raises ProviderError where
+    the provider cannot work here, ModelFileError where no provider could read the model.
     """
     if name == "openvino":
-        return openvino_engine.open_engine(model, where, size, precision)
-    return onnxruntime_engine.open_engine(name, model, where, size, precision, tell)
+        return openvino_engine.open_engine(model, size, precision)
+    return onnxruntime_engine.open_engine(name, model, size, precision, tell)

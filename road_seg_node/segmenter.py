@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images in, road probability out: the model in ONNX Runtime, without ROS."""
+"""Images in, road probability out: a model file on the provider that runs it, without ROS."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from road_seg_node import model_file, providers
-from road_seg_node.engine import Engine, first_line
+from road_seg_node.engine import Engine, Size, first_line
 from road_seg_node.model_file import ModelFile, ModelFileError, ModelInfo
 from road_seg_node.providers import ProviderError
 
@@ -43,8 +43,9 @@ class RoadSegmenter:
         """Load `model`.
 
         `provider` is one of `providers.PROVIDERS`, `precision` one of `providers.PRECISIONS`; `tell` is called with a
-        sentence before something that takes minutes. Raises ModelFileError where the file is at fault, ProviderError
-        where the provider (with `auto`: every one) cannot do it. The file may be replaced or removed afterwards.
+        sentence before something that takes minutes, and where no engine can be made for the camera's size. Raises
+        ModelFileError where the file is at fault, ProviderError where the provider (with `auto`: every one) cannot do
+        it. The file may be replaced or removed afterwards.
         """
         if precision not in providers.PRECISIONS:
             raise ProviderError(f"there is no precision {precision!r}: choose one of {', '.join(providers.PRECISIONS)}")
@@ -90,7 +91,7 @@ class RoadSegmenter:
 
     def prepare(self, height: int, width: int) -> None:
         """Make the engine for images of this size now, rather than in the background once they come."""
-        self._loaded.fit((height, width))
+        self._loaded.prepare((height, width))
 
     def probability(self, bgr: np.ndarray) -> np.ndarray:
         """Return uint8 [H, W], round(255 * P(road)), of `bgr`: uint8 [H, W, 3], any size, contiguous or not.
@@ -110,7 +111,7 @@ class RoadSegmenter:
         refused: list[str] = []
         for name in candidates:
             try:
-                return _Loaded(file, str(model), name, self._precision, refused, self._tell)
+                return _Loaded(file, name, self._precision, refused, self._tell)
             except ProviderError as error:
                 if name == candidates[-1]:
                     raise
@@ -124,18 +125,17 @@ class _Loaded:
     def __init__(
         self,
         file: ModelFile,
-        where: str,
         provider: str,
         precision: str,
         refused: list[str],
         tell: Callable[[str], None],
     ) -> None:
-        self.file, self.where, self.provider, self.refused = file, where, provider, refused
-        self._precision = precision
-        self.any_size = providers.open_engine(provider, file, where, None, precision, tell)
-        self._fitted: tuple[tuple[int, int], Engine] | None = None
+        self.file, self.provider, self.refused = file, provider, refused
+        self._precision, self._tell = precision, tell
+        self.any_size = providers.open_engine(provider, file, None, precision, tell)
+        self._fitted: tuple[Size, Engine] | None = None
         self._last_size, self._in_a_row = (0, 0), 0
-        self._unfit: set[tuple[int, int]] = set()  # sizes for which no engine could be made
+        self._unfit: set[Size] = set()  # sizes for which no engine could be made
         self._fitting = threading.Lock()
         image = model_file.golden_image()
         self._checked(self.any_size, image)  # warm-up: the first run allocates, and may choose its kernels
@@ -143,7 +143,7 @@ class _Loaded:
         self.golden_difference, mean = _differences(answer, file.info.golden)
         if mean > _GOLDEN_MEAN or self.golden_difference > _GOLDEN_LARGEST:
             raise ProviderError(
-                f"{provider} computes another network than the model {where} was exported from: its "
+                f"{provider} computes another network than the model {file.where} was exported from: its "
                 f"golden answer differs by {self.golden_difference} of 255 at most, by {mean:.1f} in the "
                 f"mean ({_GOLDEN_LARGEST} and {_GOLDEN_MEAN} are allowed): choose another provider, "
                 "or export the model again with export/export.py"
@@ -155,44 +155,47 @@ class _Loaded:
         fitted = self._fitted
         if fitted is not None and fitted[0] == size:
             return self._checked(fitted[1], image)
-        if self.any_size.follows_size:
-            self._notice(size)
+        self._notice(size)
         return self._checked(self.any_size, image)
 
-    def fit(self, size: tuple[int, int]) -> None:
-        """Make an engine for `size` and use it, if it answers as the one for every size does."""
-        fitted = self._fitted
-        if not self.any_size.follows_size or size in self._unfit or (fitted is not None and fitted[0] == size):
-            return
-        try:
-            engine = providers.open_engine(self.provider, self.file, self.where, size, self._precision, _say_nothing)
-            golden = model_file.golden_image()
-            image = np.tile(golden, (size[0] // golden.shape[0] + 1, size[1] // golden.shape[1] + 1, 1))
-            image = np.ascontiguousarray(image[: size[0], : size[1]])
-            self._checked(engine, image)
-            largest, mean = _differences(self._checked(engine, image), self._checked(self.any_size, image))
-        except (ProviderError, ModelFileError):
-            self._unfit.add(size)
-            return
-        if mean > _GOLDEN_MEAN or largest > _GOLDEN_LARGEST:
-            self._unfit.add(size)
-        else:
-            self._fitted = (size, engine)
+    def prepare(self, size: Size) -> None:
+        """Make an engine for `size` now, unless there is one, or none is faster."""
+        with self._fitting:
+            if self._wants(size):
+                self._fit(size)
 
-    def _notice(self, size: tuple[int, int]) -> None:
+    def _notice(self, size: Size) -> None:
         """Begin to make an engine for `size` once several images in a row had it; one at a time."""
         self._in_a_row = self._in_a_row + 1 if size == self._last_size else 1
         self._last_size = size
-        if self._in_a_row < _SETTLED or size in self._unfit or not self._fitting.acquire(blocking=False):
-            return
+        if self._in_a_row >= _SETTLED and self._wants(size) and not self._fitting.locked():
+            threading.Thread(target=self.prepare, args=(size,), name="fit to camera", daemon=True).start()
 
-        def work() -> None:
-            try:
-                self.fit(size)
-            finally:
-                self._fitting.release()
+    def _wants(self, size: Size) -> bool:
+        fitted = self._fitted
+        return self.any_size.follows_size and size not in self._unfit and (fitted is None or fitted[0] != size)
 
-        threading.Thread(target=work, name="fit to camera", daemon=True).start()
+    def _fit(self, size: Size) -> None:
+        """Make an engine for `size` and use it, if it answers as the one for every size does."""
+        try:
+            engine = providers.open_engine(self.provider, self.file, size, self._precision, self._tell)
+            golden = model_file.golden_image()
+            image = np.tile(golden, (size[0] // golden.shape[0] + 1, size[1] // golden.shape[1] + 1, 1))
+            image = np.ascontiguousarray(image[: size[0], : size[1]])
+            self._checked(engine, image)  # warm-up
+            largest, mean = _differences(self._checked(engine, image), self._checked(self.any_size, image))
+        except (ProviderError, ModelFileError) as error:
+            reason = str(error)
+        else:
+            if mean <= _GOLDEN_MEAN and largest <= _GOLDEN_LARGEST:
+                self._fitted = (size, engine)
+                return
+            reason = f"it answers otherwise by {largest} of 255 at most, by {mean:.1f} in the mean"
+        self._unfit.add(size)
+        self._tell(
+            f"no engine of {self.provider} for images of {size[1]}x{size[0]} alone can be used ({reason}), so they "
+            "are answered by the slower one for every size"
+        )
 
     def _checked(self, engine: Engine, image: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]
@@ -202,12 +205,12 @@ class _Loaded:
             raise
         except Exception as error:  # the libraries' exceptions have no common base but this
             raise ProviderError(
-                f"{self.provider} fails on an image of {width}x{height} with the model {self.where}: "
+                f"{self.provider} fails on an image of {width}x{height} with the model {self.file.where}: "
                 f"{first_line(error)}"
             ) from error
         if answer.shape != (height, width) or answer.dtype != np.uint8:
             raise ModelFileError(
-                f"the model {self.where} answers an image of {width}x{height} with an array {answer.dtype} "
+                f"the model {self.file.where} answers an image of {width}x{height} with an array {answer.dtype} "
                 f"{list(answer.shape)}: export it again with export/export.py"
             )
         return answer

@@ -45,7 +45,7 @@ def test_in_fp32_the_answer_is_the_cpus_at_every_size(path: Path, size: tuple[in
     image = Road(5).render(size[1], size[0])[0]
     expected = RoadSegmenter(path, "cpu").probability(image)
     file = model_file.read(path)
-    for engine in (open_engine(file, "m", None, "fp32"), open_engine(file, "m", size, "fp32")):
+    for engine in (open_engine(file, None, "fp32"), open_engine(file, size, "fp32")):
         assert engine.precision == "fp32"
         answer = engine.run(image)
         assert np.abs(answer.astype(int) - expected).max() <= 1
@@ -55,7 +55,7 @@ def test_in_fp32_the_answer_is_the_cpus_at_every_size(path: Path, size: tuple[in
 def test_in_the_fastest_precision_the_answer_is_close(path: Path, size: tuple[int, int]) -> None:
     image = Road(6).render(size[1], size[0])[0]
     expected = RoadSegmenter(path, "cpu").probability(image).astype(int)
-    engine = open_engine(model_file.read(path), "m", size, "auto")
+    engine = open_engine(model_file.read(path), size, "auto")
     assert isinstance(engine, NetworkOnly)
     difference = np.abs(engine.run(image) - expected)
     assert difference.mean() < 2
@@ -86,7 +86,7 @@ def test_sizes_that_alternate_make_no_engine(path: Path) -> None:
 
 def test_a_graph_of_another_kind_runs_as_it_is(tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "m.onnx")
-    engine = open_engine(model_file.read(path), "m", (50, 70), "auto")
+    engine = open_engine(model_file.read(path), (50, 70), "auto")
     assert isinstance(engine, WholeGraph)
     segmenter = RoadSegmenter(path, "openvino")
     segmenter.prepare(50, 70)
