@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -32,12 +33,11 @@ def open_engine(model: ModelFile, size: Size | None, precision: str) -> WholeGra
 
     Raises ProviderError where OpenVINO is not installed or cannot run the model.
     """
-    ov = _openvino()
+    ov, core = _openvino(), _core()
     options = {"PERFORMANCE_HINT": "LATENCY"}  # one frame at a time, all cores on it
     if precision == "fp32":
         options["INFERENCE_PRECISION_HINT"] = "f32"
     try:
-        core = ov.Core()
         graph = core.read_model(with_watch(model.data, OUTPUT_NAME))
         if size is not None:
             graph.reshape({INPUT_NAME: [1, *size, 3]})
@@ -150,6 +150,16 @@ def _between(ov: Any, graph: openvino.Model, first: Any, last: Any, dtype: type)
 
 def _precision(compiled: openvino.CompiledModel, quantized: bool) -> str:
     return "int8" if quantized else _NAMES[compiled.get_property("INFERENCE_PRECISION_HINT").to_string()]
+
+
+@lru_cache(maxsize=1)
+def _core() -> openvino.Core:
+    """Return the one core of this process, which is never given up.
+
+    On processors with AVX-512 its CPU plugin gives the thread that makes it another stack for signals, and frees that
+    with itself, be it on another thread: the first thread then dies of its next signal, Ctrl-C or a child's end.
+    """
+    return _openvino().Core()
 
 
 def _openvino() -> Any:

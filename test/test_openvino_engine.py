@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,11 +16,13 @@ from tiny_model import expected_probability, tiny_info, write_tiny_model
 from export.export import to_onnx
 from road_seg_node import model_file
 from road_seg_node.openvino_engine import NetworkOnly, WholeGraph, open_engine
+from road_seg_node.parameters import SHIPPED_MODEL
 from road_seg_node.scene import Road
 from road_seg_node.segmenter import RoadSegmenter
 from train.contract import RoadProbability
 from train.model import VGGFCN8
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 SIZES = [(375, 1242), (360, 480), (96, 160), (227, 321), (1080, 1920)]
 
 
@@ -92,6 +96,37 @@ def test_a_graph_of_another_kind_runs_as_it_is(tmp_path: Path) -> None:
     segmenter.prepare(50, 70)
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
     np.testing.assert_array_equal(segmenter.probability(image), expected_probability(image))
+
+
+SIGNALS = """
+import gc, os, signal, sys, threading
+from road_seg_node.segmenter import RoadSegmenter
+
+signal.signal(signal.SIGUSR1, lambda number, frame: print("handled"))
+segmenter = RoadSegmenter(sys.argv[1], "openvino")
+
+def exchange():
+    segmenter.load(sys.argv[1])
+    gc.collect()
+
+for _ in range(12):
+    thread = threading.Thread(target=exchange)
+    thread.start()
+    thread.join()
+    os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_signals_are_survived_after_a_model_was_exchanged_by_another_thread() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALS, str(REPOSITORY / SHIPPED_MODEL)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\n" * 12), done.stderr
 
 
 def test_answers_are_not_overwritten_by_the_next(path: Path) -> None:
