@@ -16,7 +16,7 @@ from kitti_folder import add_frame
 from road_seg_node.segmenter import RoadSegmenter
 from train import preset as presets
 from train.data import DataError
-from train.train import gather
+from train.datasets import gather
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -74,13 +74,13 @@ def test_a_stopped_run_resumes_to_the_same_weights(
     stop_after_first_epoch = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
-from train import train
-real = train.Run.train_epoch
+from train import run, train
+real = run.Run.train_epoch
 def once(self, loader):
     if self.epoch == 1:
         raise KeyboardInterrupt
     return real(self, loader)
-train.Run.train_epoch = once
+run.Run.train_epoch = once
 train.main()
 """
     options = ["--data", str(frames), "--preset", str(tiny_preset), "--run", str(run)]
@@ -116,7 +116,7 @@ def test_too_few_frames_are_a_sentence(tmp_path: Path) -> None:
 
 def test_without_kitti_it_says_where_to_get_it_and_how_to_try_without(tmp_path: Path) -> None:
     done = train(cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     for helpful in ("data/data_road/training", "cvlibs.net", "--synthetic-only"):
         assert helpful in done.stderr
     assert "Traceback" not in done.stderr
@@ -137,7 +137,7 @@ def test_a_mistake_is_one_sentence(
 ) -> None:
     defaults = ["--data", str(frames), "--preset", str(tiny_preset), "--run", str(tmp_path / "run")]
     done = train(*defaults, *options)
-    assert done.returncode == 1 and named in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and named in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "run" / "best.pt").exists()
 
 
