@@ -191,10 +191,12 @@ def _torch_module(model: Model) -> Any:
     if model.checkpoint is not None:
         network = network_of(load_checkpoint(model.checkpoint))
     else:
-        found = re.fullmatch(r"VGG-FCN-8 width (\S+)( batch-norm)? (fc|pool5)", model.info.architecture)
-        if found is None:
-            raise CannotCompareError(f"there is no PyTorch network {model.info.architecture!r}: give its --checkpoint")
-        network = VGGFCN8(float(found[1]), bool(found[2]), found[3])
+        try:
+            network = VGGFCN8.of_architecture(model.info.architecture)
+        except ValueError:
+            raise CannotCompareError(
+                f"there is no PyTorch network {model.info.architecture!r}: give its --checkpoint"
+            ) from None
     return RoadProbability(network, model.info.resize).eval()
 
 

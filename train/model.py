@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 
 import torch
@@ -35,6 +37,12 @@ def encoder_layers(width: float, batch_norm: bool) -> nn.Sequential:
 
 def scaled(channels: int, width: float) -> int:
     return max(1, round(channels * width))
+
+
+def he_std(layer: nn.Conv2d) -> float:
+    """Standard deviation of the weights with which a ReLU after `layer` keeps gradients at their size (He et al.)."""
+    height, width = layer.kernel_size
+    return math.sqrt(2 / (layer.out_channels * height * width))
 
 
 def upsampling(stride: int) -> nn.ConvTranspose2d:
@@ -86,11 +94,19 @@ class VGGFCN8(nn.Module):
         if not 0 < width <= 1:
             raise ValueError(f"width is {width}, but it must be above 0 and at most 1")
 
+    @classmethod
+    def of_architecture(cls, text: str) -> VGGFCN8:
+        """The network that `architecture` names, with new weights; raises ValueError for another text."""
+        found = re.fullmatch(r"VGG-FCN-8 width (\d[\d.e-]*)( batch-norm)? (\w+)", text)
+        if found is None:
+            raise ValueError("that is no VGG-FCN-8")
+        return cls(float(found[1]), bool(found[2]), found[3])
+
     def reset_parameters(self) -> None:
         """He initialisation of the encoder (without it VGG from nothing stays at zero), small scores."""
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.normal_(layer.weight, std=he_std(layer))
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
         for score in (self.score_top, self.score_pool4, self.score_pool3):
