@@ -4,45 +4,30 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from kitti_folder import add_frame
+from trainer_process import add_road_frame, train, write_tiny_preset
 
 from road_seg_node.segmenter import RoadSegmenter
 from train import preset as presets
 from train.data import DataError
 from train.datasets import gather
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def train(*options: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "train" / "train.py"), *map(str, options)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
-
 
 @pytest.fixture(scope="module")
 def tiny_preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped preset made small: two short epochs of a network of a sixteenth of the width."""
-    values = presets.load("compact", {}).as_dict()
-    values |= {"width": 1 / 16, "epochs": 2, "batch_size": 4, "workers": 0, "autocast": "none"}
-    values |= {"resize": {"policy": "keep_aspect", "width": 96}, "synthetic_share": 0.2, "validation_share": 0.34}
-    values["crops"] = [{"width": 96, "height": 64, "share": 1.0}]
-    path = tmp_path_factory.mktemp("preset") / "tiny.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return path
+    return write_tiny_preset(tmp_path_factory.mktemp("preset") / "tiny.yaml")
 
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine frames of three sizes."""
     folder = tmp_path_factory.mktemp("frames")
     for number in range(9):
-        add_frame(folder, f"um_{number:06}.png")
+        add_road_frame(folder, number)
     return folder
 
 
@@ -57,44 +42,11 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_preset: Path, fr
 
 def test_a_run_leaves_checkpoints_and_a_model_that_the_node_takes(finished_run: tuple[Path, str]) -> None:
     run, printed = finished_run
-    assert {p.name for p in run.iterdir()} == {"best.pt", "last.pt", "road_seg.onnx"}
+    assert {p.name for p in run.iterdir()} == {"best.pt", "last.pt", "previous.pt", "road_seg.onnx"}
     info = RoadSegmenter(run / "road_seg.onnx", "cpu").info
     assert info.architecture == "VGG-FCN-8 width 0.0625 batch-norm pool5"
     assert info.metrics["road_iou"].keys() == {"synthetic", info.dataset.split(", ")[0]}
     assert f"seg.launch.py model:={run / 'road_seg.onnx'}" in printed
-
-
-def test_a_stopped_run_resumes_to_the_same_weights(
-    finished_run: tuple[Path, str], tiny_preset: Path, frames: Path, tmp_path: Path
-) -> None:
-    # The schedule of a run knows its end, so stopping is simulated by taking the second epoch's checkpoint away.
-    run = tmp_path / "run"
-    run.mkdir()
-    whole = torch.load(finished_run[0] / "last.pt", weights_only=True)
-    stop_after_first_epoch = """
-import sys
-sys.path.insert(0, sys.argv.pop(1))
-from train import run, train
-real = run.Run.train_epoch
-def once(self, loader):
-    if self.epoch == 1:
-        raise KeyboardInterrupt
-    return real(self, loader)
-run.Run.train_epoch = once
-train.main()
-"""
-    options = ["--data", str(frames), "--preset", str(tiny_preset), "--run", str(run)]
-    stopped = subprocess.run(
-        [sys.executable, "-c", stop_after_first_epoch, str(ROOT), *options], capture_output=True, text=True, timeout=600
-    )
-    assert stopped.returncode != 0 and "--resume" in stopped.stderr and "Traceback" not in stopped.stderr
-    assert torch.load(run / "last.pt", weights_only=True)["epoch"] == 1
-    resumed = train(*options, "--resume")
-    assert resumed.returncode == 0, resumed.stderr
-    again = torch.load(run / "last.pt", weights_only=True)
-    assert again["epoch"] == 2
-    for name, weight in whole["model"].items():
-        assert torch.equal(weight, again["model"][name]), f"{name} differs after a resume"
 
 
 def test_a_drive_that_is_left_out_is_not_validated_on(tmp_path: Path) -> None:

@@ -111,8 +111,12 @@ class CropBatches(IterableDataset[tuple[Tensor, Tensor]]):
     """One epoch's batches: images uint8 [batch, 3, h, w] RGB, labels int64 [batch, h, w].
 
     Every batch has one crop size, drawn by the crops' shares, and frames drawn without repetition from
-    `order`, in which a frame stands as often as its folder's weight says. Batch `i` of epoch `e` is a function
-    of (seed, e, i) alone, so that a resumed run sees what the uninterrupted one would have seen.
+    `order`, in which a frame stands as often as its folder's weight says. Frame `j` of batch `i` of epoch `e` is a
+    function of (seed, e, i, j) alone, so that a resumed run sees what the uninterrupted one would have seen.
+
+    Attributes:
+        epoch: the epoch whose batches are given.
+        first: the batch to begin with; the ones before are not made.
     """
 
     def __init__(
@@ -127,9 +131,10 @@ class CropBatches(IterableDataset[tuple[Tensor, Tensor]]):
     ) -> None:
         self.pairs, self.weights, self.batch_size = pairs, np.asarray(weights, float), batch_size
         self.crops, self.network_width, self.augmentation, self.seed = crops, network_width, augmentation, seed
-        self.epoch = 0
+        self.epoch = self.first = 0
 
     def __len__(self) -> int:
+        """Batches of a whole epoch."""
         return max(1, int(self.weights.sum()) // self.batch_size)
 
     def order(self) -> np.ndarray:
@@ -143,13 +148,20 @@ class CropBatches(IterableDataset[tuple[Tensor, Tensor]]):
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         worker = torch.utils.data.get_worker_info()
         start, step = (worker.id, worker.num_workers) if worker else (0, 1)
-        order = self.order()
+        order = self.order().reshape(-1, self.batch_size)
+        for batch in range(self.first + start, len(self), step):
+            yield self.batch(batch, order[batch])
+
+    def batch(self, batch: int, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The views of the frames `chosen` that are batch number `batch`."""
+        # A zero at the end of a seed would change nothing, so numbers in seeds begin at 1.
+        rng = np.random.default_rng((self.seed, self.epoch, batch + 1))
         shares = np.array([crop.share for crop in self.crops])
-        for batch in range(start, len(self), step):
-            rng = np.random.default_rng((self.seed, self.epoch, batch))
-            crop = self.crops[rng.choice(len(self.crops), p=shares / shares.sum())]
-            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            views = [crop_pair(self.pairs[i], crop, self.network_width, self.augmentation, rng) for i in chosen]
-            images = np.stack([image[..., ::-1] for image, _ in views]).transpose(0, 3, 1, 2)
-            labels = np.stack([labels for _, labels in views]).astype(np.int64)
-            yield torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)
+        crop = self.crops[rng.choice(len(self.crops), p=shares / shares.sum())]
+        views = []
+        for j, i in enumerate(chosen):
+            rng = np.random.default_rng((self.seed, self.epoch, batch + 1, j + 1))
+            views.append(crop_pair(self.pairs[i], crop, self.network_width, self.augmentation, rng))
+        images = np.stack([image[..., ::-1] for image, _ in views]).transpose(0, 3, 1, 2)
+        labels = np.stack([labels for _, labels in views]).astype(np.int64)
+        return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -21,12 +22,15 @@ if importlib.util.find_spec("torch") is None:
     sys.exit("train.py: PyTorch is not installed here. Run `make setup`, then `source .venv/bin/activate`.")
 
 from export.export import ExportError, export_checkpoint
+from train import checkpoint
 from train import preset as presets
 from train.augment import CropBatches
+from train.checkpoint import CheckpointError
 from train.data import DataError
 from train.datasets import gather
+from train.interruption import Interrupted
 from train.preset import PresetError
-from train.run import Run
+from train.run import Run, TrainingError
 from train.weights import read_weights
 
 KITTI = Path("data/data_road/training")
@@ -45,7 +49,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--synthetic-only", action="store_true", help="train on synthetic scenes, without any data")
     parser.add_argument("--init", type=Path, metavar="FILE", help="torchvision's VGG-16 weights to start from (.pth)")
     parser.add_argument("--run", type=Path, help="folder of the run (runs/<date>-<preset>)")
-    parser.add_argument("--resume", action="store_true", help="go on from last.pt in the run folder")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the run folder")
+    parser.add_argument("--save-every", type=float, default=10, metavar="MINUTES", help="besides each epoch's end (10)")
     parser.add_argument("--epochs", type=int, help="instead of the preset's")
     parser.add_argument("--seed", type=int, help="instead of the preset's")
     parser.add_argument("--synthetic-share", type=float, metavar="SHARE", help="instead of the preset's, 0 to 1")
@@ -58,11 +63,18 @@ def sentences_for_mistakes() -> Iterator[None]:
     try:
         yield
     except (DataError, PresetError, ExportError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        sys.exit(2)
+        fail(f"{error}", 2)
+    except (CheckpointError, TrainingError) as error:
+        fail(f"{error}", 1)
+    except Interrupted as interrupted:
+        fail(f"stopped by {interrupted}; go on with --resume and the same --run.", interrupted.exit_code)
     except KeyboardInterrupt:
-        print("train.py: interrupted; go on with --resume and the same --run.", file=sys.stderr)
-        sys.exit(130)
+        fail("interrupted; go on with --resume and the same --run.", 130)
+
+
+def fail(sentence: str, exit_code: int) -> NoReturn:
+    print(f"train.py: {sentence}", file=sys.stderr)
+    sys.exit(exit_code)
 
 
 def main() -> None:
@@ -77,22 +89,24 @@ def main() -> None:
         changes = {k: v for k in ("epochs", "seed", "synthetic_share") if (v := getattr(options, k)) is not None}
         preset = presets.load(options.preset, changes)
         folder = options.run or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(options.preset).stem}"
-        last = folder / "last.pt"
-        if options.resume and not last.is_file():
-            raise DataError(f"There is nothing to resume in {folder}: {last.name} is missing. Name the run with --run.")
-        if last.is_file() and not options.resume:
+        if checkpoint.exists(folder) and not options.resume:
             raise DataError(f"{folder} already holds a run. Go on with --resume, or choose another --run.")
-        weights_file = read_weights(options.init) if options.init and not options.resume else None
+        if options.resume and not folder.is_dir():
+            raise DataError(f"There is nothing to resume: {folder} is not a folder. Name the run's with --run.")
+        saved = checkpoint.newest_good(folder) if checkpoint.exists(folder) else None
+        weights_file = read_weights(options.init) if options.init and not saved else None
         pairs, weights, validation = gather(options, preset)
         batches = CropBatches(
             pairs, weights, preset.batch_size, preset.crops, preset.resize["width"], preset.augmentation, preset.seed
         )
-        run = Run(preset, batches, validation, folder)
-        if options.resume:
-            run.resume(last)
+        run = Run(preset, batches, validation, folder, options.save_every * 60)
+        if saved:
+            run.resume(*saved)
         elif weights_file is not None:
             run.start_from(weights_file)
         folder.mkdir(parents=True, exist_ok=True)
+        if options.resume:
+            print(f"Going on from {f'epoch {run.epoch + 1}, batch {run.batch + 1}' if saved else 'the beginning'}.")
         print(f"Training {run.network.architecture} on {run.device}, into {folder}.", flush=True)
         run.train()
         model = folder / "road_seg.onnx"

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps of a run: what stops it, and what a resume refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from train import checkpoint
+from train import preset as presets
+from train.augment import Crop, CropBatches, Pair
+from train.preset import Preset, PresetError
+from train.run import Run, TrainingError
+
+
+def tiny_preset() -> Preset:
+    values = {"width": 1 / 32, "epochs": 3, "batch_size": 4, "workers": 0, "autocast": "none"}
+    return replace(presets.load("compact", values), crops=(Crop(64, 32, 1.0),))
+
+
+def pairs(count: int) -> list[Pair]:
+    """Road where it is bright."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, 32, 64, 3), np.uint8)
+    return [(image, (image[..., 0] > 128).astype(np.uint8)) for image in images]
+
+
+def run_of(preset: Preset, folder: Path) -> Run:
+    frames = pairs(12)
+    width = preset.resize["width"]
+    data = CropBatches(frames, [1.0] * 12, preset.batch_size, preset.crops, width, preset.augmentation, preset.seed)
+    return Run(preset, data, {"noise": frames[:3]}, folder)
+
+
+def test_no_number_for_a_loss_stops_the_run_and_spares_its_checkpoints(tmp_path: Path) -> None:
+    run = run_of(tiny_preset(), tmp_path)
+    run.train_epoch()
+    run.end_epoch(0.0)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before.keys() == {checkpoint.BEST, checkpoint.LAST}
+    with torch.no_grad():
+        run.network.score_top.bias.fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"loss became nan in epoch 2, batch 1\..*learning_rate.*best\.pt"):
+        run.train()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_gradient_that_is_no_number_leaves_the_weights(tmp_path: Path) -> None:
+    run = run_of(tiny_preset(), tmp_path)
+    before = {name: value.clone() for name, value in run.network.named_parameters()}
+    next(run.network.parameters()).register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(TrainingError, match="gradient became"):
+        run.train()
+    for name, value in run.network.named_parameters():
+        assert torch.equal(value, before[name]), f"{name} was changed"
+
+
+def test_a_growing_loss_stops_the_run(tmp_path: Path) -> None:
+    preset = replace(tiny_preset(), learning_rate=1e4, gradient_clip=1e9, epochs=100, batch_norm=True)
+    with pytest.raises(TrainingError, match=r"(above 3 for 50 steps|became).*smaller learning_rate \(10000\)"):
+        run_of(preset, tmp_path).train()
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 0.1}, {"batch_size": 2}, {"seed": 2}])
+def test_a_resume_with_another_preset_is_refused(change: dict[str, float], tmp_path: Path) -> None:
+    run = run_of(tiny_preset(), tmp_path)
+    run.save()
+    path, state = checkpoint.newest_good(tmp_path)
+    with pytest.raises(PresetError, match=next(iter(change))):
+        run_of(replace(tiny_preset(), **change), tmp_path).resume(path, state)
+    run_of(replace(tiny_preset(), workers=1), tmp_path).resume(path, state)
