@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from kitti_folder import add_frame
 from trainer_process import add_road_frame, train, write_tiny_preset
@@ -47,6 +48,16 @@ def test_a_run_leaves_checkpoints_and_a_model_that_the_node_takes(finished_run: 
     assert info.architecture == "VGG-FCN-8 width 0.0625 batch-norm pool5"
     assert info.metrics["road_iou"].keys() == {"synthetic", info.dataset.split(", ")[0]}
     assert f"seg.launch.py model:={run / 'road_seg.onnx'}" in printed
+
+
+def test_a_run_starts_from_the_model_file_of_another(
+    finished_run: tuple[Path, str], tiny_preset: Path, frames: Path, tmp_path: Path
+) -> None:
+    model = finished_run[0] / "road_seg.onnx"
+    done = train("--data", frames, "--preset", tiny_preset, "--init", model, "--epochs", "1", "--run", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"Starting from {model}: features, score_top" in done.stdout
+    assert torch.load(tmp_path / "best.pt", weights_only=True)["preset"]["init"] == str(model)
 
 
 def test_a_drive_that_is_left_out_is_not_validated_on(tmp_path: Path) -> None:

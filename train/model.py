@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -130,27 +129,3 @@ class VGGFCN8(nn.Module):
             score = self.up2(self.score_top(top.float())) + self.score_pool4(pool4.float())
             score = self.up4(score) + self.score_pool3(pool3.float())
             return self.up32(score)
-
-    def load_vgg16(self, state: Mapping[str, Tensor]) -> list[str]:
-        """Take torchvision's `vgg16` (or `vgg16_bn`) weights; returns the keys that were used.
-
-        `classifier.0` and `classifier.3` become fc6 [4096, 512, 7, 7] and fc7 [4096, 4096, 1, 1].
-
-        Raises:
-            ValueError: a key is missing or its shape is not this network's.
-        """
-        own = self.state_dict()
-        wanted = {k: k for k in own if k.startswith("features.") and not k.endswith("num_batches_tracked")}
-        if self.head == "fc":
-            for ours, theirs in (("fc6", "classifier.0"), ("fc7", "classifier.3")):
-                wanted |= {f"{ours}.{part}": f"{theirs}.{part}" for part in ("weight", "bias")}
-        taken = {}
-        for ours, theirs in wanted.items():
-            if theirs not in state:
-                raise ValueError(f"The weights lack '{theirs}', which {self.architecture} needs.")
-            if state[theirs].numel() != own[ours].numel():
-                shapes = f"{tuple(state[theirs].shape)} in the weights, {tuple(own[ours].shape)} here"
-                raise ValueError(f"'{theirs}' does not fit {self.architecture}: {shapes}.")
-            taken[ours] = state[theirs].reshape(own[ours].shape)
-        self.load_state_dict({**own, **taken})
-        return sorted(wanted.values())

@@ -28,6 +28,7 @@ class Preset:
     width: float
     batch_norm: bool
     head: str
+    init: str
     resize: dict[str, Any]
     epochs: int
     batch_size: int
@@ -76,6 +77,8 @@ def from_dict(values: dict[str, Any], where: str) -> Preset:
             raise ValueError("resize.policy must be stretch or keep_aspect")
         sizes = [preset.resize["width"]] + ([preset.resize["height"]] if policy == "stretch" else [])
         VGGFCN8.check(preset.width, preset.head)
+        if not isinstance(preset.init, str):
+            raise ValueError("init must be imagenet, none or a file")
         if not crops or not isinstance(preset.folder_weights, dict):
             raise ValueError("crops must be a list of sizes, and folder_weights a mapping of names to numbers")
         sizes += [v for crop in crops for v in (crop.width, crop.height)]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from train.loss import road_loss
 from train.model import VGGFCN8
 from train.preset import Preset, PresetError
 from train.validation import validate
+from train.weights import Source, start_from
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-FREE_TO_CHANGE = {"workers"}  # what a resumed run may have otherwise: it changes no weight
+CALIBRATION_BATCHES = 16
+FREE_TO_CHANGE = {"init", "workers"}  # what a resumed run may have otherwise: it changes no weight
 # Knowing nothing costs ln 2 = 0.69. A run that is above this for so many steps in a row does not come back.
 DIVERGED_LOSS, DIVERGED_STEPS = 3.0, 50
 
@@ -135,17 +138,12 @@ class Run:
         for name in ("epoch", "batch", "losses", "metrics", "best"):
             setattr(self, name, state[name])
 
-    def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Begin with torchvision's VGG-16 weights in the encoder (and fc6, fc7) instead of from nothing.
-
-        Raises:
-            PresetError: they were made for another network than the preset's.
-        """
-        try:
-            self.network.load_vgg16(weights)
-        except ValueError as error:
-            raise PresetError(f"{error} ImageNet's weights fit the preset vgg16.") from None
+    def start_from(self, source: Source | None) -> str:
+        """Begin with weights that were found; returns a sentence that says which; raises WeightsError."""
+        images = (normalise(images) for images, _ in islice(self.batches, CALIBRATION_BATCHES))
+        said = start_from(self.network, source, images)
         self.averaged.module.load_state_dict(self.network.state_dict())
+        return said
 
     def save(self) -> None:
         """Write `last.pt`; raises CheckpointError."""

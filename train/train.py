@@ -31,7 +31,7 @@ from train.datasets import gather
 from train.interruption import Interrupted
 from train.preset import PresetError
 from train.run import Run, TrainingError
-from train.weights import read_weights
+from train.weights import WeightsError, find_weights
 
 KITTI = Path("data/data_road/training")
 KITTI_MISSING = f"""KITTI Road is not in {KITTI}.
@@ -47,7 +47,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--preset", default="compact", help="a name in train/presets, or a YAML file (compact)")
     parser.add_argument("--leave-out", nargs="+", default=[], metavar="DRIVE", help="drives not to train on")
     parser.add_argument("--synthetic-only", action="store_true", help="train on synthetic scenes, without any data")
-    parser.add_argument("--init", type=Path, metavar="FILE", help="torchvision's VGG-16 weights to start from (.pth)")
+    parser.add_argument("--init", metavar="WEIGHTS", help="imagenet, none, or a file: torchvision's VGG-16 (.pth), a "
+                        "checkpoint (.pt), a model file (.onnx); instead of the preset's")  # fmt: skip
     parser.add_argument("--run", type=Path, help="folder of the run (runs/<date>-<preset>)")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the run folder")
     parser.add_argument("--save-every", type=float, default=10, metavar="MINUTES", help="besides each epoch's end (10)")
@@ -62,7 +63,7 @@ def sentences_for_mistakes() -> Iterator[None]:
     """A user's mistake ends with its sentence and exit code 2, never with a traceback."""
     try:
         yield
-    except (DataError, PresetError, ExportError) as error:
+    except (DataError, PresetError, ExportError, WeightsError) as error:
         fail(f"{error}", 2)
     except (CheckpointError, TrainingError) as error:
         fail(f"{error}", 1)
@@ -86,7 +87,8 @@ def main() -> None:
             if not KITTI.is_dir():
                 raise DataError(KITTI_MISSING)
             options.data = [KITTI]
-        changes = {k: v for k in ("epochs", "seed", "synthetic_share") if (v := getattr(options, k)) is not None}
+        changeable = ("epochs", "init", "seed", "synthetic_share")
+        changes = {name: value for name in changeable if (value := getattr(options, name)) is not None}
         preset = presets.load(options.preset, changes)
         folder = options.run or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(options.preset).stem}"
         if checkpoint.exists(folder) and not options.resume:
@@ -94,7 +96,7 @@ def main() -> None:
         if options.resume and not folder.is_dir():
             raise DataError(f"There is nothing to resume: {folder} is not a folder. Name the run's with --run.")
         saved = checkpoint.newest_good(folder) if checkpoint.exists(folder) else None
-        weights_file = read_weights(options.init) if options.init and not saved else None
+        source = find_weights(preset.init, preset.width, preset.batch_norm) if not saved else None
         pairs, weights, validation = gather(options, preset)
         batches = CropBatches(
             pairs, weights, preset.batch_size, preset.crops, preset.resize["width"], preset.augmentation, preset.seed
@@ -102,8 +104,8 @@ def main() -> None:
         run = Run(preset, batches, validation, folder, options.save_every * 60)
         if saved:
             run.resume(*saved)
-        elif weights_file is not None:
-            run.start_from(weights_file)
+        else:
+            print(run.start_from(source))
         folder.mkdir(parents=True, exist_ok=True)
         if options.resume:
             print(f"Going on from {f'epoch {run.epoch + 1}, batch {run.batch + 1}' if saved else 'the beginning'}.")

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights that a training run starts from."""
+"""Weights that a training run starts from: ImageNet's, a run's, or those of a model file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,13 +20,155 @@ from road_seg_node import model_file
 from road_seg_node.model_file import ModelFileError, ModelInfo
 from train.contract import RoadProbability
 from train.model import STRIDE, VGGFCN8, he_std
-from train.preset import PresetError
 
+IMAGENET, NONE = "imagenet", "none"
+# torchvision's VGG-16 without and with batch norm. The digits are the first of the file's SHA-256.
+IMAGENET_FILES = {False: "vgg16-397923af.pth", True: "vgg16_bn-6c64b313.pth"}
+IMAGENET_URL = "https://download.pytorch.org/models/"
 LARGEST_DIFFERENCE = 1  # of 255, from the answer that a model file carries
 
 
 class WeightsError(ValueError):
     """Weights that cannot be had or do not fit; the message names the file and what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Weights that were found: by this network's names and, from a model file, in the network that it holds."""
+
+    path: Path
+    weights: Mapping[str, Tensor]
+    network: VGGFCN8 | None = None
+
+
+def find_weights(init: str, width: float, batch_norm: bool) -> Source | None:
+    """The weights that --init names for a network of `width` with or without `batch_norm`; None for "none".
+
+    `init` is "none"; "imagenet"; or a file: torchvision's VGG-16 or its encoder alone (.pth), a checkpoint of the
+    trainer, whose averaged weights are taken (.pt), or a model file (.onnx).
+
+    Raises:
+        WeightsError: the file cannot be had or read, or ImageNet's weights are not for such a network.
+    """
+    if init == NONE:
+        return None
+    if init == IMAGENET and width != 1:
+        raise WeightsError(
+            f"ImageNet's weights do not fit a network of width {width:g}: they are of VGG-16 with all its channels. "
+            "Use a preset of width 1, such as best, or --init none."
+        )
+    path = fetch(IMAGENET_URL + IMAGENET_FILES[batch_norm]) if init == IMAGENET else Path(init)
+    if path.suffix == ".onnx":
+        network, _ = from_model_file(path)
+        return Source(path, network.state_dict(), network)
+    state = read(path)
+    return Source(path, state["model"] if {"model", "preset"} <= set(state) else of_torchvision(state))
+
+
+def start_from(network: VGGFCN8, source: Source | None, images: Iterable[Tensor]) -> str:
+    """Give `network` the weights of `source`; returns a sentence that says what it took.
+
+    Args:
+        images: float [batch, 3, h, w], normalised, of what is to be trained on: a model file's batch norm needs them.
+
+    Raises:
+        WeightsError: the encoder is not this network's.
+    """
+    if source is None:
+        return "Starting from nothing."
+    if source.network is not None:
+        calibrate(source.network, images)
+    return take(network, source.weights, source.path)
+
+
+def fetch(url: str) -> Path:
+    """The file of `url` in PyTorch's cache, fetched into it unless it is there; `url` ends in -<hash>.pth.
+
+    Raises:
+        WeightsError: it cannot be fetched, or its SHA-256 does not begin with the hash in its name.
+    """
+    name = url.rpartition("/")[2]
+    expected = name.removesuffix(".pth").rpartition("-")[2]
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path = folder / name
+    try:
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            print(f"Fetching {url} into {folder}.", flush=True)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=expected)
+        elif not (found := _sha256(path)).startswith(expected):
+            raise WeightsError(
+                f"{path} is damaged: its SHA-256 begins with {found[:8]}, not {expected}. Delete it, and "
+                f"{url} is fetched again."
+            )
+    except (OSError, RuntimeError) as error:  # no network, no space, no right to write; or another hash
+        reason = str(getattr(error, "reason", error)).rstrip(".")
+        raise WeightsError(
+            f"{name} cannot be fetched from {url}: {reason}. Fetch it elsewhere and put it into {folder}, or name it "
+            "with --init FILE, or start with --init none."
+        ) from None
+    return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What a .pth or .pt file holds, on the CPU; WeightsError where it is missing, damaged or no dictionary."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except Exception as error:  # torch raises many kinds for a file that it did not write
+        raise WeightsError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from None
+    if not isinstance(state, dict):
+        raise WeightsError(f"{path} holds no weights by name.")
+    return state
+
+
+def of_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """torchvision's `vgg16` or `vgg16_bn`, whole or its `features` alone, by this network's names.
+
+    The linear layers `classifier.0` and `.3` become the convolutions fc6, 7x7, and fc7, 1x1.
+    """
+    linear = {"classifier.0": ("fc6", 7), "classifier.3": ("fc7", 1)}
+    weights = {}
+    for name, tensor in state.items():
+        layer, _, part = name.rpartition(".")
+        if layer in linear:
+            ours, size = linear[layer]
+            weights[f"{ours}.{part}"] = tensor.unflatten(1, (-1, size, size)) if part == "weight" else tensor
+        else:  # the encoder's own state dict begins with the layer's number
+            weights[f"features.{name}" if re.match(r"\d+\.", name) else name] = tensor
+    return weights
+
+
+def take(network: VGGFCN8, weights: Mapping[str, Tensor], path: Path) -> str:
+    """Copy the encoder, and every other layer that fits, into `network`; returns a sentence that names them.
+
+    Raises:
+        WeightsError: a tensor of the encoder is missing or has another shape.
+    """
+    own = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+    unfit = {name: tensor for name, tensor in own.items() if name not in weights or weights[name].shape != tensor.shape}
+    for name, tensor in unfit.items():
+        if name.startswith("features."):
+            have = f"has {list(weights[name].shape)} for" if name in weights else "lacks"
+            raise WeightsError(
+                f"{path} {have} '{name}', where {network.architecture} has {list(tensor.shape)}. Give weights of the "
+                f"same encoder; torchvision's {IMAGENET_FILES[network.batch_norm]} fits a network of width 1."
+            )
+    new = {name.partition(".")[0] for name in unfit}
+    taken = {name: weights[name] for name in own if name.partition(".")[0] not in new}
+    network.load_state_dict(taken, strict=False)
+    layers = dict.fromkeys(name.partition(".")[0] for name in own)
+    kept = ", ".join(layer for layer in layers if layer not in new)
+    return f"Starting from {path}: {kept}" + (f"; new: {', '.join(sorted(new))}." if new else ".")
 
 
 def from_model_file(path: Path) -> tuple[VGGFCN8, ModelInfo]:
@@ -128,22 +274,3 @@ def calibrate(network: VGGFCN8, batches: Iterable[Tensor]) -> None:
         norm.running_var.copy_(factor**2 * variance)
         norm.weight.copy_((norm.running_var.double() + norm.eps).sqrt() / factor)
         norm.bias.copy_(mean)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """torchvision's VGG-16 state dict.
-
-    Raises:
-        PresetError: the file is missing or no state dict.
-    """
-    try:
-        weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise PresetError(
-            f"There is no file {path}. Download vgg16-397923af.pth from download.pytorch.org/models and name it."
-        ) from None
-    except Exception as error:  # torch raises many kinds for a file that is no state dict
-        raise PresetError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from None
-    if not isinstance(weights, dict):
-        raise PresetError(f"{path} holds no state dict of torchvision's VGG-16.")
-    return weights
