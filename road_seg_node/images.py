@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sensor_msgs images to arrays and back; refuses messages whose fields contradict each other."""
+"""sensor_msgs images, raw or compressed, to arrays and back; refuses messages whose fields contradict each other."""
 
 from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 MAX_SIDE = 16384  # no camera has more rows or columns, so more is a broken message
+MAX_COMPRESSED_PIXELS = 1 << 26  # a few bytes of PNG may claim any size; this many take 200 MB
 
 # Encodings read here: how many bytes a pixel has, and OpenCV's conversion of them to BGR.
 _DIRECT: dict[str, tuple[int, int | None]] = {
@@ -69,6 +71,32 @@ def to_bgr(msg: Image) -> np.ndarray:
     return _convert(msg, np.ascontiguousarray(rows[:, : width * _CONVERTED[encoding]]))
 
 
+def decode_compressed(msg: CompressedImage) -> np.ndarray:
+    """Returns the JPEG or PNG as uint8 [height, width, 3], colour order BGR, as it is stored: not turned by its EXIF.
+
+    What it is, its first bytes tell; `format` is written in too many ways. Raises ImageError with a sentence when it is
+    neither, is cut short, larger than MAX_SIDE or MAX_COMPRESSED_PIXELS, or cannot be decoded.
+    """
+    data = bytes(msg.data)
+    name = f"A compressed image of {len(data)} bytes (format {_printable(msg.format)!r})"
+    size = _jpeg_size(data) or _png_size(data)
+    if size is None:
+        raise ImageError("compressed", f"{name} is no JPEG or PNG, or is cut short before its size.")
+    width, height = size
+    if not 0 < width <= MAX_SIDE or not 0 < height <= MAX_SIDE or width * height > MAX_COMPRESSED_PIXELS:
+        raise ImageError("compressed size", f"{name} claims {width}x{height} pixels, which is no camera's size.")
+    # libjpeg fills up with grey what is cut off, which would be answered as if it were the street.
+    if not (_jpeg_ends(data) if data[0] == 0xFF else data.rstrip(b"\0").endswith(b"IEND\xaeB`\x82")):
+        raise ImageError("cut short", f"{name} is cut short: its end mark is missing.")
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        bgr = None
+    if bgr is None or bgr.shape != (height, width, 3):
+        raise ImageError("compressed", f"{name} of {width}x{height} pixels cannot be decoded: it is damaged.")
+    return bgr
+
+
 def to_message(array: np.ndarray, encoding: str, header: Header) -> Image:
     """Returns an Image of `array`: uint8 [H, W] for "mono8", uint8 [H, W, 3] for "bgr8", without row padding."""
     channels = {"mono8": (), "bgr8": (3,)}[encoding]
@@ -109,6 +137,42 @@ def _rows(msg: Image) -> np.ndarray:
             f"An image of {size} with step {step} must hold {total * step} bytes, this one holds {len(msg.data)}.",
         )
     return np.frombuffer(msg.data, np.uint8).reshape(total, step)
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """(marker, where its contents begin) of each segment up to the first scan. ITU-T T.81, annex B."""
+    at = 2 if data[:2] == b"\xff\xd8" else len(data)
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        yield marker, at + 4
+        if marker == 0xDA:  # start of scan
+            return
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) of a JPEG; None where `data` is none, or ends before its size."""
+    for marker, at in _jpeg_segments(data):
+        # The starts of frames: C0 to CF without DHT, JPG and DAC.
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 5 <= len(data):
+            return int.from_bytes(data[at + 3 : at + 5], "big"), int.from_bytes(data[at + 1 : at + 3], "big")
+    return None
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Whether the mark of the end follows the first scan; the picture in the EXIF data before it has one of its own."""
+    scan = next((at for marker, at in _jpeg_segments(data) if marker == 0xDA), len(data))
+    return data.find(b"\xff\xd9", scan) >= 0
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) of a PNG; None where `data` is none, or ends before its size."""
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < 24:
+        return None
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 
 def _printable(encoding: str) -> str:

@@ -4,34 +4,39 @@
 from __future__ import annotations
 
 import threading
+from typing import Generic, TypeVar
 
-from sensor_msgs.msg import Image
+T = TypeVar("T")
 
 
-class NewestFrame:
+class NewestFrame(Generic[T]):
     """One place for one frame: who takes it gets the newest, and the camera never waits."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._frame: Image | None = None
+        self._frame: T | None = None
         self._closed = False
 
-    def put(self, frame: Image) -> bool:
-        """Leaves `frame`; True when that threw away an older one nobody had taken."""
+    def put(self, frame: T) -> T | None:
+        """Leaves `frame`; returns the one that nobody will take: an older one, or once closed `frame` itself."""
         with self._changed:
-            superseded = self._frame is not None
-            self._frame = frame
+            if self._closed:
+                return frame
+            superseded, self._frame = self._frame, frame
             self._changed.notify()
             return superseded
 
-    def take(self) -> Image | None:
+    def take(self) -> T | None:
         """Waits for a frame; None once closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._frame is not None)
             frame, self._frame = self._frame, None
-            return None if self._closed else frame
+            return frame
 
-    def close(self) -> None:
+    def close(self) -> T | None:
+        """Ends take(); returns the frame that nobody had taken."""
         with self._changed:
             self._closed = True
+            frame, self._frame = self._frame, None
             self._changed.notify()
+            return frame

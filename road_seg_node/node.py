@@ -1,183 +1,153 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ROS node: images in, road masks out. ROS wiring only; what is done to an image is in the other modules."""
+"""The ROS node: images in, road masks out. ROS wiring only; what is done to an image is in the other modules.
+
+Two threads: the executor's has every callback (images, camera_info, parameters, services, transitions, the second's
+report), all of them short; worker.py's infers and publishes, and says why it is a thread of its own.
+"""
 
 from __future__ import annotations
 
 import signal
-import statistics
 import sys
-import threading
 import time
-from collections import Counter, deque
 from typing import Any
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.logging import get_logger
-from rclpy.node import Node
-from rclpy.qos import QoSProfile, qos_profile_sensor_data
-from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
-from rclpy.subscription import Subscription
-from sensor_msgs.msg import Image
+from rclpy.qos import QoSProfile
 
-from road_seg_node import parameters
-from road_seg_node.images import ImageError, to_bgr, to_message
+from road_seg_node import diagnostics, parameters
+from road_seg_node.frame_accounts import FrameAccounts
+from road_seg_node.inputs import ImageMessage, Inputs
+from road_seg_node.managed_node import ManagedNode
 from road_seg_node.model_file import ModelFileError
-from road_seg_node.newest_frame import NewestFrame
-from road_seg_node.overlay import tint
+from road_seg_node.outputs import Outputs
 from road_seg_node.parameters import ParameterError
 from road_seg_node.providers import ProviderError
-from road_seg_node.segmenter import RoadSegmenter, road_mask
+from road_seg_node.segmenter import RoadSegmenter
+from road_seg_node.throttled_log import ThrottledLog
+from road_seg_node.worker import Frame, Worker
 
 NODE_NAME = "road_seg"
 # Seconds after which SIGALRM ends a shutdown that hangs: while another process dies, Fast DDS has been seen to wait for
 # itself for ever as it gave up its participant, and no Python runs meanwhile.
 SHUTDOWN = 10
-SILENCE = 5.0  # seconds without an image before the node warns
-REPEAT = 10.0  # seconds between two warnings of one kind
-# What may become of a frame, as diagnostics count them: `failed` is one on which inference or publishing failed,
-# `unwatched` one that came while nobody listened to any output.
-FATES = ("answered", "superseded", "refused", "failed", "unwatched")
 
 
-class RoadSegNode(Node):
-    """Subscribes `image`, publishes `~/mask`, `~/probability`, `~/overlay` and `/diagnostics`.
+class RoadSegNode(ManagedNode):
+    """Subscribes `image`, publishes outputs.OUTPUTS and `/diagnostics`.
 
-    Takes the keyword arguments of rclpy's Node. Raises ParameterError, ModelFileError or ProviderError, each with a
-    sentence, when it cannot start. destroy_node() waits for the frame in work.
+    configure() loads the model and makes the outputs, activate() subscribes and answers, deactivate() keeps the model,
+    cleanup() frees it. They raise ParameterError, ModelFileError or ProviderError, each with a sentence. Takes the
+    keyword arguments of rclpy's Node; raises ParameterError. destroy_node() waits for the frame in work.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(NODE_NAME, **options)
-        values = parameters.declare(self)
-        self._segmenter = RoadSegmenter(values.model, values.provider, tell=self.get_logger().info)
-        if not self.context.ok():  # SIGTERM came while the model was loading
-            raise ExternalShutdownException
-        self._apply_parameters()
-        self.add_post_set_parameters_callback(self._apply_parameters)
-
-        self._counts: Counter[str] = Counter()
-        self._seconds: deque[float] = deque(maxlen=100)
-        self._warned: dict[str, float] = {}
-        self._last_image = time.monotonic()
-        self._newest = NewestFrame()
-        reliable = QoSProfile(depth=1)
-        self._outputs = {
-            name: self.create_publisher(Image, f"~/{name}", reliable) for name in ("mask", "probability", "overlay")
-        }
+        self.values = parameters.declare(self)
+        self._accounts = FrameAccounts()
+        self._log = ThrottledLog(self.get_logger())
+        self._outputs: Outputs | None = None
+        self._worker: Worker | None = None
+        self._inputs: Inputs | None = None
+        self.add_post_set_parameters_callback(self._on_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
-        self._images = self._subscribe()
         # Not the ROS clock: with use_sim_time and no simulator it stands still, which is when a warning is needed.
         self.create_timer(1.0, self._every_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._say_what_runs()
-        self._worker = threading.Thread(target=self._work, name="inference")
+
+    def configure(self) -> None:
+        values = self.values
+        segmenter = RoadSegmenter(values.model, values.provider, tell=self.get_logger().info)
+        if not self.context.ok():  # SIGTERM came while the model was loading
+            raise ExternalShutdownException
+        self._outputs = Outputs(self)
+        self._worker = Worker(segmenter, self._outputs, values, self._accounts, self._log, self.context)
+        self._say_what_runs(segmenter)
+
+    def activate(self) -> None:
+        assert self._worker is not None and self._outputs is not None
+        self._inputs = Inputs(self, self.values.image_transport, self._on_image, self._log)
         self._worker.start()
+        outputs = ", ".join(self._outputs.topics)
+        self.get_logger().info(f"Waiting for images on {self._inputs.topic}; answers on {outputs}.")
+
+    def deactivate(self) -> None:
+        if self._inputs is not None:
+            self._inputs.close()
+            self._inputs = None
+        if self._worker is not None:
+            self._worker.stop()
+
+    def cleanup(self) -> None:
+        self._worker = None
+        if self._outputs is not None:
+            self._outputs.close()
+            self._outputs = None
 
     def destroy_node(self) -> None:
-        if hasattr(self, "_worker"):
-            self._newest.close()
-            self._worker.join()
+        if self._worker is not None:
+            self._worker.stop()
         super().destroy_node()
 
-    def _subscribe(self) -> Subscription:
-        qos = QoSProfile(depth=1, reliability=qos_profile_sensor_data.reliability)
-        overrides = QoSOverridingOptions.with_default_policies()
-        try:
-            return self.create_subscription(Image, "image", self._on_image, qos, qos_overriding_options=overrides)
-        except (RuntimeError, InvalidQosOverridesError) as error:
-            raise ParameterError(f"The images cannot be subscribed to: {error}.") from error
-
-    def _say_what_runs(self) -> None:
-        info, log = self._segmenter.info, self.get_logger()
-        for reason in self._segmenter.refused:
+    def _say_what_runs(self, segmenter: RoadSegmenter) -> None:
+        info, log = segmenter.info, self.get_logger()
+        for reason in segmenter.refused:
             log.info(f"provider auto: {reason}.")
         log.info(
-            f"Model {info.name} ({info.architecture}) on {self._segmenter.provider} in {self._segmenter.precision}, "
-            f"threshold {self._threshold:.3f}; its golden answer differs by {self._segmenter.golden_difference} of 255."
+            f"Model {info.name} ({info.architecture}) on {segmenter.provider} in {segmenter.precision}, threshold "
+            f"{self._threshold(segmenter):.3f}; its golden answer differs by {segmenter.golden_difference} of 255."
         )
-        outputs = ", ".join(publisher.topic_name for publisher in self._outputs.values())
-        log.info(f"Waiting for images on {self._images.topic_name}; answers on {outputs}.")
 
-    def _apply_parameters(self, _changed: Any = None) -> None:
-        threshold = parameters.read(self).threshold
-        self._threshold = self._segmenter.info.threshold if threshold is None else threshold
+    def _threshold(self, segmenter: RoadSegmenter) -> float:
+        return segmenter.info.threshold if self.values.threshold is None else self.values.threshold
 
-    def _on_image(self, msg: Image) -> None:
-        self._last_image = time.monotonic()
-        self._counts["received"] += 1
-        if self._newest.put(msg):
-            self._counts["superseded"] += 1
+    def _on_parameters(self, _changed: Any) -> None:
+        self.values = parameters.read(self)
+        if self._worker is not None:
+            self._worker.values = self.values
 
-    def _work(self) -> None:
-        while (msg := self._newest.take()) is not None:
-            try:
-                self._counts[self._answer(msg)] += 1
-            except ImageError as error:
-                self._counts["refused"] += 1
-                self._warn(error.reason, f"{error} From {self._images.topic_name}; the node goes on.")
-            except Exception as error:  # noqa: BLE001 - whatever one frame does, the next one is answered
-                if not self.context.ok():
-                    return  # publishing fails once the context is shut down
-                self._counts["failed"] += 1
-                stamp = msg.header.stamp
-                named = f"The frame stamped {stamp.sec}.{stamp.nanosec:09} s"
-                self._warn("inference", f"{named} was not answered: {error}")
-
-    def _answer(self, msg: Image) -> str:
-        """Infers and publishes what is listened to; returns the count that the frame belongs to."""
-        bgr = to_bgr(msg)
-        wanted = {name for name, publisher in self._outputs.items() if publisher.get_subscription_count()}
-        if not wanted:
-            return "unwatched"
-        start = time.perf_counter()
-        probability = self._segmenter.probability(bgr)
-        self._seconds.append(time.perf_counter() - start)
-        mask = road_mask(probability, self._threshold)
-        if "mask" in wanted:
-            self._outputs["mask"].publish(to_message(mask, "mono8", msg.header))
-        if "probability" in wanted:
-            self._outputs["probability"].publish(to_message(probability, "mono8", msg.header))
-        if "overlay" in wanted:
-            self._outputs["overlay"].publish(to_message(tint(bgr, mask), "bgr8", msg.header))
-        return "answered"
+    def _on_image(self, msg: ImageMessage) -> None:
+        if self._worker is None or self._inputs is None:
+            return
+        stamp = msg.header.stamp
+        nanoseconds = stamp.sec * 1_000_000_000 + stamp.nanosec  # 0 from a driver that does not stamp
+        age = (self.get_clock().now().nanoseconds - nanoseconds) / 1e9 if nanoseconds else None
+        self._worker.offer(Frame(msg, time.monotonic(), age, self._inputs.camera_info))
 
     def _every_second(self) -> None:
-        silence = time.monotonic() - self._last_image
-        level, message = (
-            DiagnosticStatus.OK,
-            "answering" if self._counts["received"] else "waiting for images",
+        complaint = ""
+        if self._inputs is not None and self.values.enabled:
+            complaint = self._inputs.complaint(self.values.image_timeout)
+        segmenter = None if self._worker is None else self._worker.segmenter
+        condition = diagnostics.Condition(
+            name=self.get_fully_qualified_name(),
+            state=self.state,
+            transition_failure=self.failure,
+            input_complaint=complaint,
+            enabled=self.values.enabled,
+            segmenter=segmenter,
+            threshold=None if segmenter is None else self._threshold(segmenter),
+            report=self._accounts.report(time.monotonic()),
         )
-        if silence >= SILENCE:
-            topic = self._images.topic_name
-            level, message = DiagnosticStatus.WARN, f"no image on {topic} for {silence:.0f} s"
-            publishers = self.count_publishers(topic)
-            hint = f"{publishers} publish there" if publishers else "nobody publishes there: remap `image`"
-            self._warn("silence", f"No image for {silence:.0f} s; awaited on {topic} ({hint}).")
-        facts = {
-            "provider": self._segmenter.provider,
-            "precision": self._segmenter.precision,
-            "model": self._segmenter.info.name,
-            "model sha256": self._segmenter.model_sha256[:12],
-            "checkpoint": self._segmenter.info.checkpoint_sha256[:12],
-            **{f"refused {i + 1}": reason for i, reason in enumerate(self._segmenter.refused)},
-            **{f"frames {name}": self._counts[name] for name in ("received", *FATES)},
-            "inference median [ms]": f"{1000 * statistics.median(tuple(self._seconds) or (0.0,)):.1f}",
-        }
-        status = DiagnosticStatus(level=level, name=f"{NODE_NAME}: segmentation", message=message)
-        status.hardware_id = self.get_fully_qualified_name()
-        status.values = [KeyValue(key=key, value=str(value)) for key, value in facts.items()]
-        array = DiagnosticArray(status=[status])
+        array = DiagnosticArray(status=[diagnostics.status(condition)])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
 
-    def _warn(self, reason: str, sentence: str) -> None:
-        """Logs once in REPEAT seconds for each reason (rclpy's own throttle goes by line of code)."""
-        now = time.monotonic()
-        if now - self._warned.get(reason, -REPEAT) >= REPEAT:
-            self._warned[reason] = now
-            self.get_logger().warning(sentence)
+
+def spin(executor: SingleThreadedExecutor, log: ThrottledLog) -> None:
+    """Until the context is shut down. rclpy's own spin() ends with the first exception in any callback."""
+    while rclpy.ok():
+        try:
+            executor.spin_once()
+        except ExternalShutdownException:
+            return
+        except Exception as error:  # noqa: BLE001 - such as a parameter of a type that does not exist
+            if not rclpy.ok():
+                return
+            log.warn("callback", f"A request or message could not be worked on: {type(error).__name__}: {error}")
 
 
 def main(args: list[str] | None = None) -> int:
@@ -197,8 +167,10 @@ def main(args: list[str] | None = None) -> int:
         executor = SingleThreadedExecutor()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         node = RoadSegNode()
+        if node.values.autostart:
+            node.start()
         executor.add_node(node)
-        executor.spin()
+        spin(executor, ThrottledLog(node.get_logger()))
     except ExternalShutdownException:
         pass
     except Exception as error:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor, SetParam
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from road_seg_node.overlay import COLOUR, OPACITY, Colour
 from road_seg_node.providers import PROVIDERS
 from road_seg_node.shipped import shipped_file
 
 SHIPPED_MODEL = "models/road_seg_compact.onnx"
 MODEL_S_OWN = -1.0  # as a threshold: the one that the model file brings
+TRANSPORTS = ("raw", "compressed")
 
 
 class ParameterError(ValueError):
@@ -29,21 +31,25 @@ class Setting:
     """One parameter. Its type is its default's; `live` ones may change while the node runs."""
 
     name: str
-    default: str | float
+    default: str | float | bool
     description: str
     live: bool = False
     choices: tuple[str, ...] = ()
+    pattern: str = ""  # that the whole text has to match, and `form` says in words
+    form: str = "a text"
     limits: tuple[float, float] = (-math.inf, math.inf)
     special: tuple[float, ...] = ()  # values outside the limits that have a meaning of their own
 
     @property
     def wanted(self) -> str:
         """What a value has to be, as the end of a sentence."""
+        if isinstance(self.default, bool):
+            return "true or false"
         if self.choices:
             return f"one of {', '.join(self.choices)}"
         if isinstance(self.default, float):
             return " or ".join(["a number from {:.1f} to {:.1f}".format(*self.limits), *map(str, self.special)])
-        return "a text"
+        return self.form
 
     def descriptor(self) -> ParameterDescriptor:
         descriptor = ParameterDescriptor(
@@ -59,13 +65,25 @@ class Setting:
         return descriptor
 
     def accepts(self, value: Any) -> bool:
-        """Whether a value of the right type may be taken."""
-        if isinstance(self.default, float):
+        if type(value) is not type(self.default):
+            return False
+        if isinstance(value, float):
             return self.limits[0] <= value <= self.limits[1] or value in self.special
+        if isinstance(value, str) and self.pattern:
+            return re.fullmatch(self.pattern, value) is not None
         return not self.choices or value in self.choices
+
+    def refusal(self, value: Any) -> str:
+        """Why `value` is not taken."""
+        return f"The parameter {self.name} must be {self.wanted}, not {value!r}."
 
 
 SETTINGS = (
+    Setting(
+        "autostart",
+        True,
+        "Whether the node configures and activates itself as it starts. false: it waits for ros2 lifecycle.",
+    ),
     Setting(
         "model",
         "",
@@ -79,6 +97,13 @@ SETTINGS = (
         choices=PROVIDERS,
     ),
     Setting(
+        "image_transport",
+        "raw",
+        "How the images come: raw subscribes to image (sensor_msgs/Image), compressed to image/compressed "
+        "(sensor_msgs/CompressedImage, JPEG or PNG).",
+        choices=TRANSPORTS,
+    ),
+    Setting(
         "threshold",
         MODEL_S_OWN,
         "A pixel is road where its probability is at least this. -1: the threshold that the model file brings, the "
@@ -87,16 +112,67 @@ SETTINGS = (
         limits=(0.0, 1.0),
         special=(MODEL_S_OWN,),
     ),
+    Setting(
+        "overlay_colour",
+        "#{2:02x}{1:02x}{0:02x}".format(*COLOUR),
+        "Colour of the road on ~/overlay: red, green and blue, each of two hexadecimal digits.",
+        live=True,
+        pattern="#[0-9a-fA-F]{6}",
+        form="a colour like #00c860",
+    ),
+    Setting(
+        "overlay_opacity",
+        OPACITY,
+        "Share of that colour inside the road on ~/overlay. 0: the outline alone.",
+        live=True,
+        limits=(0.0, 1.0),
+    ),
+    Setting(
+        "enabled",
+        True,
+        "Whether frames are answered.",
+        live=True,
+    ),
+    Setting(
+        "max_rate",
+        0.0,
+        "Most frames a second that are answered; those between are counted as rate limited. 0: every frame.",
+        live=True,
+        limits=(0.0, 1000.0),
+    ),
+    Setting(
+        "max_age",
+        0.0,
+        "Frames whose stamp is older than this many seconds when their turn comes are counted as stale and not "
+        "answered. Needs clocks that agree (with a bag or a simulator: use_sim_time). 0: no frame is too old.",
+        live=True,
+        limits=(0.0, 3600.0),
+    ),
+    Setting(
+        "image_timeout",
+        5.0,
+        "After this many seconds without an image the node warns, and says which topic it awaits. 0: never.",
+        live=True,
+        limits=(0.0, 3600.0),
+    ),
 )
 
 
 @dataclass(frozen=True)
 class Values:
-    """The parameters' present values. threshold: a fraction, or None for the model's own."""
+    """The parameters' present values. threshold: a fraction, or None for the model's own. Times are in seconds."""
 
+    autostart: bool
     model: Path
     provider: str
+    image_transport: str
     threshold: float | None
+    overlay_colour: Colour
+    overlay_opacity: float
+    enabled: bool
+    max_rate: float
+    max_age: float
+    image_timeout: float
 
 
 def declare(node: Node) -> Values:
@@ -110,29 +186,40 @@ def declare(node: Node) -> Values:
         value = node.declare_parameter(setting.name, setting.default, untyped).value
         if isinstance(setting.default, float) and type(value) is int:  # threshold:=1
             value = float(value)
-        if type(value) is not type(setting.default) or not setting.accepts(value):
-            raise ParameterError(f"The parameter {setting.name} must be {setting.wanted}, not {value!r}.")
+        if not setting.accepts(value):
+            raise ParameterError(setting.refusal(value))
         node.set_parameters([Parameter(setting.name, value=value)])
         node.set_descriptor(setting.name, setting.descriptor())
+    node.add_pre_set_parameters_callback(_convert)
     node.add_on_set_parameters_callback(_check)
     return read(node)
 
 
 def read(node: Node) -> Values:
     """Returns the present values of the declared parameters."""
-    model, provider, threshold = (node.get_parameter(setting.name).value for setting in SETTINGS)
-    return Values(
-        model=Path(model).expanduser() if model else shipped_file(SHIPPED_MODEL),
-        provider=provider,
-        threshold=None if threshold == MODEL_S_OWN else threshold,
-    )
+    values = {setting.name: node.get_parameter(setting.name).value for setting in SETTINGS}
+    values["model"] = Path(values["model"]).expanduser() if values["model"] else shipped_file(SHIPPED_MODEL)
+    values["threshold"] = None if values["threshold"] == MODEL_S_OWN else values["threshold"]
+    red, green, blue = bytes.fromhex(values["overlay_colour"][1:])
+    values["overlay_colour"] = (blue, green, red)
+    return Values(**values)
 
 
-def _check(parameters: Iterable[Parameter]) -> SetParametersResult:
+def _convert(parameters: list[Parameter]) -> list[Parameter]:
+    """Makes `ros2 param set /road_seg threshold 1` mean 1.0."""
+    floats = {setting.name for setting in SETTINGS if isinstance(setting.default, float)}
+    return [
+        Parameter(parameter.name, value=float(parameter.value))
+        if parameter.name in floats and parameter.type_ == Parameter.Type.INTEGER
+        else parameter
+        for parameter in parameters
+    ]
+
+
+def _check(parameters: list[Parameter]) -> SetParametersResult:
     settings = {setting.name: setting for setting in SETTINGS}
     for parameter in parameters:
         setting = settings.get(parameter.name)
         if setting and not setting.accepts(parameter.value):
-            reason = f"The parameter {setting.name} must be {setting.wanted}, not {parameter.value}."
-            return SetParametersResult(successful=False, reason=reason)
+            return SetParametersResult(successful=False, reason=setting.refusal(parameter.value))
     return SetParametersResult(successful=True)

@@ -19,9 +19,12 @@ import numpy as np
 import onnx
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from onnx import TensorProto, helper, numpy_helper
 from rcl_interfaces.msg import Parameter, ParameterValue, SetParametersResult
 from rcl_interfaces.srv import SetParameters
+from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import get_parameter_value
@@ -81,6 +84,10 @@ def write_weighted_model(path: Path, work: int = 0, **changes: Any) -> Path:
     golden = weighted_probability(model_file.golden_image())
     model_file.write(model, tiny_info(name="weighted", golden=golden, **changes), path)
     return path
+
+
+def scene(width: int = 96, height: int = 64, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
 def image(bgr: np.ndarray, encoding: str = "bgr8", padding: int = 0) -> Image:
@@ -170,6 +177,7 @@ class Planner:
         self._seconds = itertools.count(1)
         self.received: dict[str, list[Image]] = {}
         self._diagnostics: list[dict[str, str]] = []
+        self._clients: dict[str, Client] = {}
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._thread = threading.Thread(target=self._executor.spin)
         self._thread.start()
@@ -245,22 +253,38 @@ class Planner:
     def _on_diagnostics(self, msg: DiagnosticArray) -> None:
         for status in msg.status:
             values = {value.key: value.value for value in status.values}
-            self._diagnostics.append({**values, "name": status.name, "message": status.message})
+            level = ["OK", "WARN", "ERROR", "STALE"][status.level[0]]
+            self._diagnostics.append({**values, "name": status.name, "message": status.message, "level": level})
 
     def set_parameter(self, name: str, value: str) -> SetParametersResult:
         """Sets a parameter of the node as `ros2 param set` does, through its service."""
-        client = self.node.create_client(SetParameters, f"/{self.node_name}/set_parameters")
-        assert client.wait_for_service(PATIENCE)
         typed: ParameterValue = get_parameter_value(value)
-        future = client.call_async(SetParameters.Request(parameters=[Parameter(name=name, value=typed)]))
-        wait_until(future.done, "the parameter service")
-        return future.result().results[0]
+        request = SetParameters.Request(parameters=[Parameter(name=name, value=typed)])
+        return self.call(SetParameters, "set_parameters", request).results[0]
+
+    def change_state(self, transition: int) -> bool:
+        """Asks for one of lifecycle_msgs' transitions as `ros2 lifecycle set` does; whether it worked."""
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return self.call(ChangeState, "change_state", request).success
+
+    def state(self) -> str:
+        return self.call(GetState, "get_state", GetState.Request()).current_state.label
+
+    def call(self, of: type, service: str, request: Any) -> Any:
+        """The answer of one of the node's services."""
+        if service not in self._clients:
+            self._clients[service] = self.node.create_client(of, f"/{self.node_name}/{service}")
+        client = self._clients[service]
+        assert client.wait_for_service(PATIENCE)
+        future = client.call_async(request)
+        wait_until(future.done, f"the answer of {service}")
+        return future.result()
 
 
-def wait_until(condition: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+def wait_until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> None:
+    deadline = time.monotonic() + patience
     while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE:.0f} s for {what}"
+        assert time.monotonic() < deadline, f"waited {patience:.0f} s for {what}"
         time.sleep(0.01)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from road_seg_node.overlay import BORDER, COLOUR, OPACITY, tint
+from road_seg_node.overlay import COLOUR, LIGHTER, OPACITY, tint
 
 
 @pytest.fixture
@@ -34,9 +34,19 @@ def test_road_is_blended_with_the_colour_and_the_rest_untouched(bgr: np.ndarray,
 
 def test_border_is_drawn_on_the_roads_outermost_pixels(bgr: np.ndarray, mask: np.ndarray) -> None:
     picture = tint(bgr, mask)
+    border = np.minimum(np.array(COLOUR) + LIGHTER, 255)
     for line in (picture[20, 10:70], picture[20:, 10], picture[20:, 69]):
-        np.testing.assert_array_equal(line, np.broadcast_to(BORDER, line.shape))
-    assert (picture[-1, 11:69] != BORDER).any(axis=-1).all(), "the picture's edge is no border of the road"
+        np.testing.assert_array_equal(line, np.broadcast_to(border, line.shape))
+    assert (picture[-1, 11:69] != border).any(axis=-1).all(), "the picture's edge is no border of the road"
+
+
+def test_colour_and_opacity_are_those_asked_for(bgr: np.ndarray, mask: np.ndarray) -> None:
+    tint(bgr, mask)  # with the defaults first, whose blend is not to be taken for this one's
+    picture = tint(bgr, mask, (250, 10, 0), 0.75)
+    expected = bgr[21:, 11:69] * 0.25 + np.array((250, 10, 0)) * 0.75
+    assert np.abs(picture[21:, 11:69] - expected).max() <= 0.5 + 1e-9
+    np.testing.assert_array_equal(picture[20, 10:70], np.broadcast_to([255, 74, 64], (60, 3)))
+    np.testing.assert_array_equal(tint(bgr, mask, opacity=0.0)[21:, 11:69], bgr[21:, 11:69])
 
 
 def test_without_road_the_picture_is_a_copy(bgr: np.ndarray) -> None:

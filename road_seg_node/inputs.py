@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node subscribes to: the images, raw or compressed, and camera_info; and what is to be said where none come.
+
+Every subscription's callback runs in the executor's thread and takes microseconds, so that the next image is fetched
+as soon as it is there: in the middleware's queue of depth 1 it would be overwritten, and nobody would count it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Callable
+from typing import TypeAlias
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible, qos_profile_sensor_data
+from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from road_seg_node.parameters import ParameterError
+from road_seg_node.throttled_log import ThrottledLog
+
+NAMED = 5  # topics or publishers in one sentence
+ACQUAINTED = 2.0  # seconds that the graph takes to know the name of a node whose publisher is already known
+
+ImageMessage: TypeAlias = Image | CompressedImage
+TYPES: dict[str, type] = {"raw": Image, "compressed": CompressedImage}
+TYPE_NAMES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
+
+
+class Inputs:
+    """Subscribes to the images and to camera_info; calls `on_image` with each image, in the executor's thread."""
+
+    def __init__(
+        self, node: Node, image_transport: str, on_image: Callable[[ImageMessage], None], log: ThrottledLog
+    ) -> None:
+        """Raises ParameterError where the user's qos_overrides cannot be."""
+        self._node, self._transport, self._on_image, self._log = node, image_transport, on_image, log
+        self.camera_info: CameraInfo | None = None  # the newest that came
+        self._last = time.monotonic()  # when the last image came
+        self._mismatch: float | None = None  # when the middleware last told of a publisher that does not fit
+        self.topic = image_topic(node, image_transport)
+        events = SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos)
+        # create_subscription() remaps once more, and the name as it was written is what the user's rules know.
+        name = "image" if image_transport == "raw" else self.topic
+        self._images = self._subscribe(TYPES[image_transport], name, self._on_message, events)
+        self._infos = self._subscribe(CameraInfo, camera_info_topic(node), self._on_camera_info)
+
+    def close(self) -> None:
+        for subscription in (self._images, self._infos):
+            self._node.destroy_subscription(subscription)
+
+    def complaint(self, image_timeout: float) -> str:
+        """What is wrong with the images' coming, as a sentence, or "". Logs it too, throttled."""
+        now = time.monotonic()
+        silence = now - self._last
+        if self._mismatch and now - self._mismatch >= ACQUAINTED and (sentence := self._incompatible()):
+            self._log.warn("qos", sentence)
+            if silence >= 1.0:
+                return sentence
+        if not image_timeout or silence < image_timeout:
+            return ""
+        awaited = self._awaited()
+        sentence = f"No image has come for {silence:.0f} s; {awaited}"
+        self._log.warn("silence", sentence, alike=awaited)
+        return sentence
+
+    def _subscribe(
+        self, of: type, topic: str, callback: Callable, events: SubscriptionEventCallbacks | None = None
+    ) -> Subscription:
+        # Best effort takes images from reliable publishers too, and never makes the camera wait or send again.
+        qos = QoSProfile(depth=1, reliability=qos_profile_sensor_data.reliability)
+        overrides = QoSOverridingOptions.with_default_policies()
+        try:
+            return self._node.create_subscription(
+                of, topic, callback, qos, event_callbacks=events, qos_overriding_options=overrides
+            )
+        except (RuntimeError, InvalidQosOverridesError) as error:
+            raise ParameterError(f"The topic {topic} cannot be subscribed to: {error}.") from error
+
+    def _on_message(self, msg: ImageMessage) -> None:
+        self._last = time.monotonic()
+        self._on_image(msg)
+
+    def _on_camera_info(self, msg: CameraInfo) -> None:
+        self.camera_info = msg
+
+    def _on_incompatible_qos(self, _event: object) -> None:
+        self._mismatch = time.monotonic()
+
+    def _incompatible(self) -> str:
+        """Names publishers from which nothing will come, with both sides' policies; "" where there is none."""
+        ours = self._images.qos_profile
+        found = []
+        for publisher in self._node.get_publishers_info_by_topic(self.topic):
+            fits, reason = qos_check_compatible(publisher.qos_profile, ours)
+            if fits == QoSCompatibility.ERROR:
+                name = f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
+                reason = reason.removeprefix("ERROR: ").strip(" ;")
+                found.append(f"{name} offers {policies(publisher.qos_profile)} ({reason})")
+        if not found:
+            return ""
+        return (
+            f"The publishers and this node do not agree on the QoS of {self.topic}, so that nothing comes: "
+            f"{'; '.join(sorted(found)[:NAMED])}; this node asks for {policies(ours)}: change the camera's policies, "
+            f"or this node's with qos_overrides.{self.topic}.subscription.*"
+        )
+
+    def _awaited(self) -> str:
+        of = TYPE_NAMES[self._transport]
+        publishers = [publisher.topic_type for publisher in self._node.get_publishers_info_by_topic(self.topic)]
+        if publishers:
+            others = sorted(set(publishers) - {of})
+            there = f"{len(publishers)} publish there" + (f", but {', '.join(others)}" if others else "")
+            return f"awaited on {self.topic} ({of}; {there})."
+        awaited = f"awaited on {self.topic} ({of}; nobody publishes there)."
+        similar = self._similar(of)
+        if similar:
+            return f"{awaited} Remap image to one of that type: {', '.join(similar)}."
+        other = next(name for name in TYPE_NAMES if name != self._transport)
+        similar = self._similar(TYPE_NAMES[other])
+        if similar:
+            return f"{awaited} No topic has that type; with image_transport:={other}: {', '.join(similar)}."
+        return f"{awaited} No other topic has that type either."
+
+    def _similar(self, of: str) -> list[str]:
+        """Topics of the type `of` on which another node publishes, the likest first."""
+        own = self._node.get_fully_qualified_name() + "/"
+        topics = [
+            name
+            for name, types in self._node.get_topic_names_and_types()
+            if of in types and not name.startswith(own) and self._node.count_publishers(name)
+        ]
+        return difflib.get_close_matches(self.topic, topics, NAMED, 0.0)
+
+
+def image_topic(node: Node, image_transport: str) -> str:
+    """The full name of the images' topic. As everywhere in ROS, the compressed ones lie below the raw ones' name."""
+    image = node.resolve_topic_name("image")
+    return image if image_transport == "raw" else _resolved(node, "image/compressed", f"{image}/compressed")
+
+
+def camera_info_topic(node: Node) -> str:
+    """The full name: beside the images, as camera drivers publish it."""
+    return _resolved(node, "camera_info", f"{node.resolve_topic_name('image').rpartition('/')[0]}/camera_info")
+
+
+def _resolved(node: Node, name: str, otherwise: str) -> str:
+    """Where the user has remapped `name` to, or else `otherwise`."""
+    resolved = node.resolve_topic_name(name)
+    return otherwise if resolved == node.resolve_topic_name(name, only_expand=True) else resolved
+
+
+def policies(qos: QoSProfile) -> str:
+    """The policies by which two sides most often miss each other, in words."""
+    return f"{qos.reliability.name.lower()}, {qos.durability.name.lower()}"

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node subscribes to, and what it says where no image comes, in its own process over real DDS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from node_process import NodeProcess, Planner, image, pixels, scene, wait_until, weighted_probability
+from node_process import write_weighted_model as write_model
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "weighted.onnx")
+
+
+def compressed(planner: Planner, topic: str, data: bytes) -> np.ndarray:
+    """The probability that the node answers to a compressed image."""
+    camera = planner.node.create_publisher(CompressedImage, topic, qos_profile_sensor_data)
+    wait_until(camera.get_subscription_count, f"the node to subscribe to {topic}")
+    msg = planner.stamp(CompressedImage(format="png"))
+    msg.data.frombytes(data)
+    answers = planner.received["probability"]
+    while not answers:
+        camera.publish(msg)
+        try:
+            wait_until(lambda: answers, "an answer", 1.0)
+        except AssertionError:
+            continue
+    assert answers[-1].header == msg.header
+    return pixels(answers[-1])
+
+
+@pytest.mark.parametrize(
+    ("remapping", "topic"),
+    [
+        ((), "/image/compressed"),
+        (("-r", "image:=/front/image_raw"), "/front/image_raw/compressed"),
+        (("-r", "image/compressed:=/front/jpeg"), "/front/jpeg"),
+    ],
+)
+def test_compressed_images_are_answered(start, planner, model, remapping: tuple[str, ...], topic: str) -> None:
+    node = start(*remapping, model=model, provider="cpu", image_transport="compressed")
+    node.wait_for(f"Waiting for images on {topic};")
+    planner.listen("probability")
+    png = cv2.imencode(".png", scene())[1].tobytes()
+    np.testing.assert_array_equal(compressed(planner, topic, png), weighted_probability(scene()))
+
+
+def test_camera_info_comes_with_the_images_stamp(start, planner, model) -> None:
+    start("-r", "image:=/front/image_raw", model=model, provider="cpu")
+    camera = planner.node.create_publisher(Image, "/front/image_raw", qos_profile_sensor_data)
+    infos = planner.node.create_publisher(CameraInfo, "/front/camera_info", 1)
+    received: list[CameraInfo] = []
+    planner.node.create_subscription(CameraInfo, "/road_seg/camera_info", received.append, 10)
+    for publisher in (camera, infos):
+        wait_until(publisher.get_subscription_count, "the node to subscribe")
+    sent = CameraInfo(width=96, height=64, distortion_model="plumb_bob", d=[0.1, 0.0, 0.0, 0.0, 0.0])
+    sent.k[0] = sent.k[4] = 70.0
+    sent.header.stamp.sec = 5
+    msg = planner.stamp(image(scene()))
+
+    def answered() -> bool:
+        infos.publish(sent)
+        camera.publish(msg)
+        try:
+            wait_until(lambda: received, "", 0.2)
+        except AssertionError:
+            return False
+        return True
+
+    wait_until(answered, "~/camera_info")
+    assert received[-1].header == msg.header
+    received[-1].header = sent.header
+    assert received[-1] == sent
+
+
+def test_publishers_whose_qos_does_not_fit_are_named_with_both_sides(start, planner, model) -> None:
+    """The test's camera is best effort, as drivers are."""
+    node = start(
+        "-p", "qos_overrides./image.subscription.reliability:=reliable", model=model, provider="cpu", image_timeout=0.0
+    )
+    node.wait_for("do not agree on the QoS of /image")
+    (line,) = [line for line in node.lines if "do not agree" in line]
+    assert "/planner offers best_effort, volatile (" in line
+    assert "this node asks for reliable, volatile:" in line
+    assert "qos_overrides./image.subscription" in line
+    wait_until(lambda: "do not agree" in planner.diagnostics()["message"], "the warning in diagnostics")
+    assert planner.diagnostics()["level"] == "WARN"
+    fitting = planner.node.create_publisher(Image, "image", QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE))
+    wait_until(fitting.get_subscription_count, "the node to subscribe")
+
+
+def hears_silence(node: NodeProcess, planner: Planner, words: str) -> None:
+    """The warning about images that do not come has `words` at its end, in the log and in diagnostics."""
+    wait_until(lambda: any("No image has come" in line and line.endswith(words) for line in node.lines), words)
+    wait_until(lambda: planner.diagnostics()["message"].endswith(words), f"{words} in diagnostics")
+    assert planner.diagnostics()["level"] == "WARN"
+
+
+def test_silence_names_topics_of_the_right_type(start, planner, model) -> None:
+    """Not the node's own outputs, nor a topic to which nobody publishes."""
+    planner.node.create_publisher(Image, "/front/image_raw", 1)
+    planner.node.create_subscription(Image, "/front/image", print, 1)
+    node = start("-r", "image:=/frnt/image_raw", model=model, provider="cpu", image_timeout=1)
+    awaited = "awaited on /frnt/image_raw (sensor_msgs/msg/Image; nobody publishes there)."
+    hears_silence(node, planner, f"{awaited} Remap image to one of that type: /front/image_raw, /image.")
+
+
+def test_silence_tells_of_compressed_images(start, planner, model) -> None:
+    planner.node.destroy_publisher(planner._camera)
+    planner.node.create_publisher(CompressedImage, "/front/compressed", 1)
+    node = start(model=model, provider="cpu", image_timeout=1.0)
+    hears_silence(node, planner, "No topic has that type; with image_transport:=compressed: /front/compressed.")
+
+
+def test_silence_tells_of_another_type(start, planner, model) -> None:
+    planner.node.create_publisher(CameraInfo, "/front", 1)
+    node = start("-r", "image:=/front", model=model, provider="cpu", image_timeout=1.0)
+    hears_silence(node, planner, "1 publish there, but sensor_msgs/msg/CameraInfo).")
+
+
+def test_no_silence_is_reported_while_images_come_or_none_are_wanted(start, planner, model) -> None:
+    node = start(model=model, provider="cpu", image_timeout=0.0)
+    node.wait_for("Waiting for images")
+    assert planner.set_parameter("enabled", "false").successful
+    assert planner.set_parameter("image_timeout", "1").successful
+    planner.wait_for_camera_link()
+    found = [planner.diagnostics() for _ in range(3)]
+    assert [values["message"] for values in found] == ["disabled"] * 3
+    assert not node.logged("No image has come")
