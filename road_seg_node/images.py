@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sensor_msgs images, raw or compressed, to arrays and back; refuses messages whose fields contradict each other."""
+"""sensor_msgs images, raw and compressed, to arrays and back; refuses messages that contradict themselves."""
 
 from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,8 +13,10 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from road_seg_node.coded_image import look_at
+from road_seg_node.image_error import ImageError
+
 MAX_SIDE = 16384  # no camera has more rows or columns, so more is a broken message
-MAX_COMPRESSED_PIXELS = 1 << 26  # a few bytes of PNG may claim any size; this many take 200 MB
 
 # Encodings read here: how many bytes a pixel has, and OpenCV's conversion of them to BGR.
 _DIRECT: dict[str, tuple[int, int | None]] = {
@@ -46,14 +47,6 @@ _SEMI_PLANAR = {"nv12": cv2.COLOR_YUV2BGR_NV12, "nv21": cv2.COLOR_YUV2BGR_NV21}
 KNOWN_ENCODINGS = (*_DIRECT, *_CONVERTED, *_SEMI_PLANAR)
 
 
-class ImageError(ValueError):
-    """A message that is no image; `reason` names the kind of fault, so that each is reported once in a while."""
-
-    def __init__(self, reason: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.reason = reason
-
-
 def to_bgr(msg: Image) -> np.ndarray:
     """Returns the image as uint8 [height, width, 3], colour order BGR.
 
@@ -72,29 +65,39 @@ def to_bgr(msg: Image) -> np.ndarray:
 
 
 def decode_compressed(msg: CompressedImage) -> np.ndarray:
-    """Returns the JPEG or PNG as uint8 [height, width, 3], colour order BGR, as it is stored: not turned by its EXIF.
+    """Returns a JPEG or PNG image as a new array, uint8 [height, width, 3], colour order BGR.
 
-    What it is, its first bytes tell; `format` is written in too many ways. Raises ImageError with a sentence when it is
-    neither, is cut short, larger than MAX_SIDE or MAX_COMPRESSED_PIXELS, or cannot be decoded.
+    `format` is as compressed_image_transport writes it ("rgb8; jpeg compressed bgr8", "mono16; png compressed ") or
+    the bare "jpeg" or "png"; what the data are, they say themselves. 16 bits become 8, alpha is dropped, and an
+    orientation in the file turns nothing. Raises ImageError with a sentence for other formats, and for data that are
+    cut off, too large or damaged, before room is made for the picture.
     """
+    encoding, _, compression = msg.format.partition(";")
+    if "compressedDepth" in msg.format:
+        raise ImageError(
+            "encoding",
+            f"A compressed image of format {_printable(msg.format)!r} holds distances, no colours: subscribe to the "
+            "colour camera's topic.",
+        )
     data = bytes(msg.data)
-    name = f"A compressed image of {len(data)} bytes (format {_printable(msg.format)!r})"
-    size = _jpeg_size(data) or _png_size(data)
-    if size is None:
-        raise ImageError("compressed", f"{name} is no JPEG or PNG, or is cut short before its size.")
-    width, height = size
-    if not 0 < width <= MAX_SIDE or not 0 < height <= MAX_SIDE or width * height > MAX_COMPRESSED_PIXELS:
-        raise ImageError("compressed size", f"{name} claims {width}x{height} pixels, which is no camera's size.")
-    # libjpeg fills up with grey what is cut off, which would be answered as if it were the street.
-    if not (_jpeg_ends(data) if data[0] == 0xFF else data.rstrip(b"\0").endswith(b"IEND\xaeB`\x82")):
-        raise ImageError("cut short", f"{name} is cut short: its end mark is missing.")
+    coded = look_at(data)
+    name = f"A {coded.kind} image of {coded.width}x{coded.height}"
+    # compressed_image_transport leaves a Bayer mosaic as it is and stores it as grey.
+    mosaic = encoding.removesuffix("16").removesuffix("8") + "8"
+    is_mosaic = mosaic.startswith("bayer_") and mosaic in _CONVERTED and coded.channels == 1
+    flags = (cv2.IMREAD_GRAYSCALE if is_mosaic else cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:
-        bgr = None
-    if bgr is None or bgr.shape != (height, width, 3):
-        raise ImageError("compressed", f"{name} of {width}x{height} pixels cannot be decoded: it is damaged.")
-    return bgr
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ImageError("damaged", f"{name} cannot be decoded: {error.err}.") from error
+    if pixels is None or pixels.shape[:2] != (coded.height, coded.width):
+        raise ImageError("damaged", f"{name} cannot be decoded: its {len(data)} bytes are damaged.")
+    if is_mosaic:
+        plain = Image(height=coded.height, width=coded.width, encoding=mosaic)
+        return _convert(plain, pixels.astype(np.uint8, copy=False))
+    if "compressed rgb" in compression:  # older publishers stored red where the decoder gives blue
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    return pixels.astype(np.uint8, copy=False)
 
 
 def to_message(array: np.ndarray, encoding: str, header: Header) -> Image:
@@ -137,42 +140,6 @@ def _rows(msg: Image) -> np.ndarray:
             f"An image of {size} with step {step} must hold {total * step} bytes, this one holds {len(msg.data)}.",
         )
     return np.frombuffer(msg.data, np.uint8).reshape(total, step)
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """(marker, where its contents begin) of each segment up to the first scan. ITU-T T.81, annex B."""
-    at = 2 if data[:2] == b"\xff\xd8" else len(data)
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        yield marker, at + 4
-        if marker == 0xDA:  # start of scan
-            return
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) of a JPEG; None where `data` is none, or ends before its size."""
-    for marker, at in _jpeg_segments(data):
-        # The starts of frames: C0 to CF without DHT, JPG and DAC.
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 5 <= len(data):
-            return int.from_bytes(data[at + 3 : at + 5], "big"), int.from_bytes(data[at + 1 : at + 3], "big")
-    return None
-
-
-def _jpeg_ends(data: bytes) -> bool:
-    """Whether the mark of the end follows the first scan; the picture in the EXIF data before it has one of its own."""
-    scan = next((at for marker, at in _jpeg_segments(data) if marker == 0xDA), len(data))
-    return data.find(b"\xff\xd9", scan) >= 0
-
-
-def _png_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) of a PNG; None where `data` is none, or ends before its size."""
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < 24:
-        return None
-    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 
 def _printable(encoding: str) -> str:

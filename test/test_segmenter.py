@@ -259,8 +259,8 @@ print(exchange(10), exchange(int(frames) // 40))
 @pytest.mark.parametrize("provider", ["cpu", "openvino"])
 def test_memory_stays_flat(provider: str) -> None:
     """Over images of two sizes and exchanges of the model that ships. In a process of its own, since what the
-    allocator keeps depends on what ran before; it has settled after 10 exchanges, and the 20 engines of 800 frames, were
-    they not freed, would be some 400 MB. ROAD_SEG_SOAK sets how many frames (10,000 take minutes)."""
+    allocator keeps depends on what ran before; it has settled after 10 exchanges, and the 20 engines of 800 frames,
+    were they not freed, would be some 400 MB. ROAD_SEG_SOAK sets how many frames (10,000 take minutes)."""
     done = subprocess.run(
         [sys.executable, "-c", EXCHANGES, str(SHIPPED), provider, str(SOAK)],
         cwd=SHIPPED.parents[1],
