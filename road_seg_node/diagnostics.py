@@ -4,7 +4,8 @@
 ERROR: a transition failed and the node is not active; or, of the last seconds' frames, inference failed on some and
 none was answered.
 WARN: the node is active and enabled, and no image has come for image_timeout seconds, or a publisher's QoS does not
-fit; or some of the last seconds' frames were malformed, stale, or failed.
+fit; or some of the last seconds' frames were malformed, stale, or failed; or the model's file could not be loaded
+again.
 OK: otherwise.
 """
 
@@ -27,6 +28,7 @@ class Condition:
     name: str  # of the node, with its namespace
     state: str  # of the lifecycle
     transition_failure: str
+    reload_failure: str
     input_complaint: str
     enabled: bool
     segmenter: RoadSegmenter | None  # None unless configured
@@ -53,6 +55,8 @@ def _level(condition: Condition) -> tuple[bytes, str]:
         return DiagnosticStatus.ERROR, f"inference failed on {recently[Fate.FAILED]} frames and answered none"
     if condition.enabled and condition.input_complaint:
         return DiagnosticStatus.WARN, condition.input_complaint
+    if condition.reload_failure:
+        return DiagnosticStatus.WARN, condition.reload_failure
     faults = [f"{recently[fate]} {fate.value}" for fate in FAULTS if recently[fate]]
     if faults:
         came = condition.report.recently_received

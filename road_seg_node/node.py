@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ROS node: images in, road masks out. ROS wiring only; what is done to an image is in the other modules.
 
-Two threads: the executor's has every callback (images, camera_info, parameters, services, transitions, the second's
-report), all of them short; worker.py's infers and publishes, and says why it is a thread of its own.
+Three threads: the executor's has every callback (images, camera_info, parameters, services, transitions, the second's
+report), all of them short but configure(); worker.py's infers and publishes, model_loader.py's loads the model again.
+Each of those says why it is a thread of its own.
 """
 
 from __future__ import annotations
@@ -10,20 +11,26 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.logging import get_logger
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
+from rclpy.task import Future
+from std_srvs.srv import SetBool, Trigger
 
 from road_seg_node import diagnostics, parameters
 from road_seg_node.frame_accounts import FrameAccounts
 from road_seg_node.inputs import ImageMessage, Inputs
 from road_seg_node.managed_node import ManagedNode
 from road_seg_node.model_file import ModelFileError
+from road_seg_node.model_loader import ModelLoader
 from road_seg_node.outputs import Outputs
 from road_seg_node.parameters import ParameterError
 from road_seg_node.providers import ProviderError
@@ -51,18 +58,24 @@ class RoadSegNode(ManagedNode):
         self._accounts = FrameAccounts()
         self._log = ThrottledLog(self.get_logger())
         self._outputs: Outputs | None = None
+        self._loader: ModelLoader | None = None
         self._worker: Worker | None = None
         self._inputs: Inputs | None = None
         self.add_post_set_parameters_callback(self._on_parameters)
+        self.create_service(SetBool, "~/set_enabled", self._on_set_enabled)
+        # Reentrant, because it awaits the model: in the node's own group nothing else would be called until then.
+        self.create_service(Trigger, "~/reload_model", self._on_reload_model, callback_group=ReentrantCallbackGroup())
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
         # Not the ROS clock: with use_sim_time and no simulator it stands still, which is when a warning is needed.
         self.create_timer(1.0, self._every_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def configure(self) -> None:
         values = self.values
-        segmenter = RoadSegmenter(values.model, values.provider, tell=self.get_logger().info)
+        loader = ModelLoader(values.model, values.provider, self.get_logger().info)
+        segmenter = loader.load()
         if not self.context.ok():  # SIGTERM came while the model was loading
             raise ExternalShutdownException
+        self._loader = loader
         self._outputs = Outputs(self)
         self._worker = Worker(segmenter, self._outputs, values, self._accounts, self._log, self.context)
         self._say_what_runs(segmenter)
@@ -82,7 +95,7 @@ class RoadSegNode(ManagedNode):
             self._worker.stop()
 
     def cleanup(self) -> None:
-        self._worker = None
+        self._worker, self._loader = None, None
         if self._outputs is not None:
             self._outputs.close()
             self._outputs = None
@@ -90,6 +103,8 @@ class RoadSegNode(ManagedNode):
     def destroy_node(self) -> None:
         if self._worker is not None:
             self._worker.stop()
+        if self._loader is not None:
+            self._loader.join()
         super().destroy_node()
 
     def _say_what_runs(self, segmenter: RoadSegmenter) -> None:
@@ -109,6 +124,43 @@ class RoadSegNode(ManagedNode):
         if self._worker is not None:
             self._worker.values = self.values
 
+    def _on_set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self.set_parameters([Parameter("enabled", value=request.data)])
+        response.success = True
+        response.message = f"enabled is {'true' if request.data else 'false'}; the node is {self.state}."
+        return response
+
+    async def _on_reload_model(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        loader, worker = self._loader, self._worker
+        if loader is None or worker is None:
+            response.message = f"The node is {self.state}: configure loads the model."
+            return response
+        loaded = Future(executor=self.executor)
+        if not self._reload(loader, worker, lambda: loaded.set_result(None)):
+            response.message = "The model is being loaded again already; ask once more when that is done."
+            return response
+        await loaded
+        response.success = not loader.failure
+        runs = f"The model {worker.segmenter.info.name}, SHA-256 {worker.segmenter.model_sha256[:12]}, runs now."
+        response.message = loader.failure or runs
+        return response
+
+    def _reload(self, loader: ModelLoader, worker: Worker, then: Callable[[], None] = lambda: None) -> bool:
+        """Begins to load the model's file again; False where that is under way already."""
+
+        def take(segmenter: RoadSegmenter) -> None:
+            worker.segmenter = segmenter
+            self._say_what_runs(segmenter)
+
+        def done() -> None:
+            if loader.failure:
+                self.get_logger().error(loader.failure)
+            then()
+            if (executor := self.executor) is not None:
+                executor.wake()  # a coroutine that awaits is only looked at when something else happens
+
+        return loader.reload(worker.size, take, done)
+
     def _on_image(self, msg: ImageMessage) -> None:
         if self._worker is None or self._inputs is None:
             return
@@ -121,11 +173,15 @@ class RoadSegNode(ManagedNode):
         complaint = ""
         if self._inputs is not None and self.values.enabled:
             complaint = self._inputs.complaint(self.values.image_timeout)
-        segmenter = None if self._worker is None else self._worker.segmenter
+        loader, worker = self._loader, self._worker
+        if loader is not None and worker is not None and self.values.watch_model and loader.has_changed():
+            self._reload(loader, worker)
+        segmenter = None if worker is None else worker.segmenter
         condition = diagnostics.Condition(
             name=self.get_fully_qualified_name(),
             state=self.state,
             transition_failure=self.failure,
+            reload_failure="" if loader is None else loader.failure,
             input_complaint=complaint,
             enabled=self.values.enabled,
             segmenter=segmenter,

@@ -87,7 +87,8 @@ SETTINGS = (
     Setting(
         "model",
         "",
-        "Path of the model file (ONNX, written by export.py). Empty: the model that ships with this package.",
+        "Path of the model file (ONNX, written by export.py). Empty: the model that ships with this package. The file "
+        "itself may be replaced while the node runs: ~/reload_model takes the new one.",
     ),
     Setting(
         "provider",
@@ -130,7 +131,7 @@ SETTINGS = (
     Setting(
         "enabled",
         True,
-        "Whether frames are answered.",
+        "Whether frames are answered. ~/set_enabled sets it too.",
         live=True,
     ),
     Setting(
@@ -155,6 +156,12 @@ SETTINGS = (
         live=True,
         limits=(0.0, 3600.0),
     ),
+    Setting(
+        "watch_model",
+        False,
+        "Whether a model file that was replaced is loaded again by itself, a second after its last change.",
+        live=True,
+    ),
 )
 
 
@@ -173,6 +180,7 @@ class Values:
     max_rate: float
     max_age: float
     image_timeout: float
+    watch_model: bool
 
 
 def declare(node: Node) -> Values:

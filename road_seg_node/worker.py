@@ -55,6 +55,7 @@ class Worker:
     ) -> None:
         # One reference each, read once for a frame: whoever exchanges it does so between two frames.
         self.segmenter, self.values = segmenter, values
+        self.size: tuple[int, int] | None = None  # of the last image: height, width
         self._outputs, self._accounts, self._log, self._context = outputs, accounts, log, context
         self._newest: NewestFrame[Frame] = NewestFrame()
         self._due = 0.0  # when max_rate next lets a frame through
@@ -118,6 +119,7 @@ class Worker:
         if not wanted:
             return Fate.UNWATCHED
         bgr = decode_compressed(msg) if isinstance(msg, CompressedImage) else to_bgr(msg)
+        self.size = bgr.shape[:2]
         converted = time.monotonic()
         probability = segmenter.probability(bgr)
         inferred = time.monotonic()
