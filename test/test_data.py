@@ -3,14 +3,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from kitti_folder import add_frame, stripes
+from PIL import Image  # which comes with matplotlib
 
+from train.birdseye import homographies
 from train.data import (
+    GROUND_TRUTH_COLOURS,
     IGNORE,
     DataError,
     find_frames,
@@ -22,12 +30,23 @@ from train.data import (
 LABELS = {"road": 1, "not road": 0, "not valid": IGNORE}
 
 
+NAMES = ("um_000000.png", "um_000001.jpg", "um_000002.png", "um_000003.png", "uu_000000.png", "uu_000001.JPG")
+NOBODY = 65534  # the number of the user that owns nothing
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Four frames of drive um and two of drive uu, PNG and JPEG, ground truth in three stripes."""
-    for name in ("um_000000.png", "um_000001.jpg", "um_000002.png", "um_000003.png", "uu_000000.png", "uu_000001.JPG"):
-        add_frame(tmp_path, name)
-    return tmp_path
+def folder() -> Iterator[Path]:
+    """Four frames of drive um and two of drive uu, PNG and JPEG, ground truth in three stripes.
+
+    Not in pytest's folder, which is closed to other users.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name)
+        path.chmod(0o755)
+        for frame in NAMES:
+            add_frame(path, frame)
+        yield path
+        path.chmod(0o755)
 
 
 def test_every_pair_is_found_and_labels_are_kittis(folder: Path) -> None:
@@ -47,58 +66,124 @@ def test_lane_ground_truth_is_left_aside(folder: Path) -> None:
     assert len(find_frames(folder)) == 6
 
 
-def broken(folder: Path, kind: str) -> str:
-    """Break one thing; returns a word of the file that the message must name."""
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root may read everything, so for a while this process is somebody who may not."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def break_one(folder: Path, kind: str) -> None:
+    """Break one thing of a folder's third frame, or of the folder."""
     truth, image = folder / "gt_image_2" / "um_road_000002.png", folder / "image_2" / "um_000002.png"
     match kind:
         case "no ground truth":
             truth.unlink()
+        case "no folder of ground truth":
+            shutil.rmtree(truth.parent)
         case "no image":
             image.unlink()
         case "other size":
-            cv2.imwrite(str(truth), stripes(33, 40))
-        case "grey ground truth":
-            cv2.imwrite(str(truth), np.full((30, 40), 255, np.uint8))
+            assert cv2.imwrite(str(truth), stripes(33, 40))
+        case "grey":
+            assert cv2.imwrite(str(truth), np.full((30, 40), 255, np.uint8))
+        case "palette":
+            # As of Pascal VOC and Cityscapes: a pixel is the number of a class, which has a colour for people.
+            picture = Image.fromarray(np.eye(30, 40, dtype=np.uint8), "P")
+            picture.putpalette([0, 0, 0, 128, 64, 128])
+            picture.save(truth)
         case "other colour":
             picture = stripes()
             picture[7, 9] = (255, 0, 0)
-            cv2.imwrite(str(truth), picture)
+            assert cv2.imwrite(str(truth), picture)
         case "all black":
-            cv2.imwrite(str(truth), np.zeros((30, 40, 3), np.uint8))
-        case "truncated image":
-            image.write_bytes(image.read_bytes()[:40])
+            assert cv2.imwrite(str(truth), np.zeros((30, 40, 3), np.uint8))
+        case "truncated PNG":
+            image.write_bytes(image.read_bytes()[:-30])
+        case "truncated JPEG":
+            jpeg = image.with_name("um_000001.jpg")
+            jpeg.write_bytes(jpeg.read_bytes()[:-30])
         case "empty file":
             truth.write_bytes(b"")
-        case "folder in place of a file":
-            image.unlink()
-            image.mkdir()
+        case "empty folder":
+            shutil.rmtree(image.parent)
+            image.parent.mkdir()
         case "name of another scheme":
             image.rename(image.with_name("frame7.png"))
-            return "frame7.png"
-    return "000002"
+        case "file that is a folder":
+            image.unlink()
+            image.mkdir()
+        case "folder that is a file":
+            shutil.rmtree(image.parent)
+            image.parent.touch()
+        case "file not to be read":
+            image.chmod(0)
+        case "folder not to be read":
+            folder.chmod(0)
 
 
 @pytest.mark.parametrize(
-    "kind",
+    ("kind", "named"),
     [
-        "no ground truth", "no image", "other size", "grey ground truth", "other colour", "all black",
-        "truncated image", "empty file", "folder in place of a file", "name of another scheme",
+        ("no ground truth", "um_000002.png has no ground truth: .*um_road_000002.png is missing"),
+        ("no folder of ground truth", "gt_image_2 is not a folder"),
+        ("no image", "um_road_000002.png has no image"),
+        ("other size", "um_road_000002.png is 40x33 pixels, but its image um_000002.png is 40x30"),
+        ("grey", "um_road_000002.png is grey"),
+        ("palette", r"um_road_000002.png has the colour RGB \(128, 64, 128\) at row 0, column 0"),
+        ("other colour", r"um_road_000002.png has the colour RGB \(0, 0, 255\) at row 7, column 9"),
+        ("all black", "um_road_000002.png is black all over"),
+        ("truncated PNG", "um_000002.png is not a PNG or JPEG picture, or it is damaged"),
+        ("truncated JPEG", "um_000001.jpg is not a PNG or JPEG picture, or it is damaged"),
+        ("empty file", "um_road_000002.png is not a PNG or JPEG picture, or it is damaged"),
+        ("empty folder", "image_2 holds no PNG or JPEG picture"),
+        ("name of another scheme", "frame7.png is not named"),
+        ("file that is a folder", "um_000002.png cannot be read: Is a directory"),
+        ("folder that is a file", "image_2 is not a folder"),
+        ("file not to be read", "um_000002.png cannot be read: Permission denied"),
+        ("folder not to be read", "cannot be read: Permission denied"),
+        ("no calibration", "um_000000.txt is missing: the bird's-eye view needs"),
     ],
-)  # fmt: skip
-def test_a_broken_pair_is_named(folder: Path, kind: str) -> None:
-    named = broken(folder, kind)
-    with pytest.raises(DataError, match=named):
+)
+def test_a_broken_data_set_is_a_sentence_that_names_the_file(folder: Path, kind: str, named: str) -> None:
+    break_one(folder, kind)
+    with as_nobody(), pytest.raises(DataError, match=named) as raised:
+        frames = find_frames(folder)
+        read_all(frames)
+        homographies(frames[:1])
+    assert str(folder) in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_all_broken_files_are_named_at_once_up_to_ten(folder: Path) -> None:
+    for number in range(4, 20):
+        add_frame(folder, f"um_{number:06}.png")
+        (folder / "image_2" / f"um_{number:06}.png").write_bytes(b"no picture")
+    with pytest.raises(DataError) as raised:
         read_all(find_frames(folder))
+    lines = str(raised.value).splitlines()
+    assert [f"um_{number:06}.png is not" in line for number, line in enumerate(lines[:-1], 4)] == [True] * 10
+    assert lines[-1] == "And 6 more such file(s)."
 
 
-def test_a_missing_or_empty_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nowhere"):
+def test_a_palette_of_kittis_colours_is_read(folder: Path) -> None:
+    path = folder / "gt_image_2" / "um_road_000002.png"
+    picture = Image.fromarray(np.arange(30, dtype=np.uint8).repeat(40).reshape(30, 40) // 10, "P")
+    picture.putpalette([value for colour in GROUND_TRUTH_COLOURS.values() for value in reversed(colour)])
+    picture.save(path)
+    _, labels = read_all(find_frames(folder))[2]
+    assert [labels[row, 0] for row in (0, 10, 20)] == list(LABELS.values())
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere is not a folder"):
         find_frames(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="image_2"):
-        find_frames(tmp_path)
-    (tmp_path / "image_2").mkdir()
-    (tmp_path / "gt_image_2").mkdir()
-    with pytest.raises(DataError, match="no PNG or JPEG"):
+    with pytest.raises(DataError, match="image_2 is not a folder"):
         find_frames(tmp_path)
 
 

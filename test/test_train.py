@@ -104,6 +104,19 @@ def test_a_mistake_is_one_sentence(
     assert not (tmp_path / "run" / "best.pt").exists()
 
 
+def test_broken_pictures_are_all_named_before_the_first_epoch(tiny_preset: Path, tmp_path: Path) -> None:
+    for number in range(9):
+        add_road_frame(tmp_path, number)
+    broken = [tmp_path / "image_2" / f"um_{number:06}.png" for number in (1, 4, 8)]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:-20])
+    done = train("--data", tmp_path, "--preset", tiny_preset, "--run", tmp_path / "run")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    for path in broken:
+        assert f"{path} is not a PNG or JPEG picture" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_preset_with_a_wrong_value_is_named(tmp_path: Path) -> None:
     values = presets.load("compact", {}).as_dict()
     for change, named in (

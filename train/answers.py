@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from road_seg_node.segmenter import RoadSegmenter
-from train.data import DataError, Frame
+from train.data import DataError, Frame, each
 
 
 class Answers(Protocol):
@@ -106,9 +106,11 @@ class Predictions:
         return self.folder / f"{frame.drive}_{kind}_{frame.number}.png"
 
     def check(self, frames: Iterable[Frame]) -> None:
-        for frame in frames:
+        def has_prediction(frame: Frame) -> None:
             if not self._path(frame, "road").is_file():
                 raise DataError(f"{frame.image} has no prediction: {self._path(frame, 'road')} is missing.")
+
+        each(frames, has_prediction)
 
     def has_lane(self, frames: Iterable[Frame]) -> bool:
         missing = [path for frame in frames if not (path := self._path(frame, "lane")).is_file()]

@@ -7,17 +7,23 @@ rounding, so that the same pixels count.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from train.data import DataError
+from train.data import DataError, Frame, each
 
 ROWS, COLUMNS = 800, 400
 METRES = 0.05  # a pixel's side
 LEFT, FAR = -10.0, 46.0  # the outer edges of column 0 and row 0, in metres of the road's X and Z
 # The matrices that the view needs of a calibration file, as (rows, columns).
 SHAPES = {"P2": (3, 4), "R0_rect": (3, 3), "Tr_cam_to_road": (3, 4)}
+
+
+def homographies(frames: Sequence[Frame]) -> dict[Frame, np.ndarray]:
+    """The `homography` of each frame; raises DataError that names all the calibrations that are no good."""
+    return dict(zip(frames, each(frames, lambda frame: homography(frame.calibration)), strict=True))
 
 
 def homography(calibration: Path) -> np.ndarray:

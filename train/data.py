@@ -5,22 +5,44 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
 FRAME_NAME = re.compile(r"(?P<drive>.+)_(?P<number>[^_]+)$")
+MOST_NAMED = 10  # broken files in one message
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 IGNORE = 255  # label of a pixel without valid ground truth; 0 is not road, 1 is road
 # Ground truth colours of KITTI Road as BGR; OpenCV reads in that order.
 GROUND_TRUTH_COLOURS = {"road": (255, 0, 255), "not road": (0, 0, 255), "not valid": (0, 0, 0)}
 
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
 class DataError(ValueError):
     """A data set that cannot be used; the message names the file and what would be right."""
+
+
+def each(items: Iterable[Item], do: Callable[[Item], Result]) -> list[Result]:
+    """`do` of every item; one DataError that names all the items, up to MOST_NAMED, for which `do` raised it."""
+    results, broken = [], []
+    for item in items:
+        try:
+            results.append(do(item))
+        except DataError as error:
+            broken.append(str(error))
+    if len(broken) > MOST_NAMED:
+        broken[MOST_NAMED:] = [f"And {len(broken) - MOST_NAMED} more such file(s)."]
+    if broken:
+        raise DataError("\n".join(broken))
+    return results
 
 
 @dataclass(frozen=True)
@@ -69,7 +91,9 @@ def read_picture(path: Path) -> np.ndarray:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    # OpenCV 4 makes a grey rest of what a JPEG lacks.
+    cut_short = data[:2].tobytes() == JPEG_START and JPEG_END not in data[-65536:].tobytes()
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size and not cut_short else None
     if picture is None:
         raise DataError(f"{path} is not a PNG or JPEG picture, or it is damaged; fetch or export it again.")
     return picture
@@ -97,6 +121,11 @@ def labels_from_colours(truth: np.ndarray, path: Path) -> np.ndarray:
         DataError: pixels of another colour, or no valid pixel at all.
     """
     blue, green, red = truth[..., 0], truth[..., 1], truth[..., 2]
+    if truth.any() and (blue == green).all() and (green == red).all():
+        raise DataError(
+            f"{path} is grey. Ground truth is in colours: road (255, 0, 255), not road (255, 0, 0) and not valid "
+            "(0, 0, 0), as RGB."
+        )
     strange = (green != 0) | ((red != 0) & (red != 255)) | ((blue != 0) & (blue != 255))
     strange |= (blue == 255) & (red == 0)
     if strange.any():
@@ -112,32 +141,42 @@ def labels_from_colours(truth: np.ndarray, path: Path) -> np.ndarray:
     return labels
 
 
+def entries(folder: Path) -> list[Path]:
+    """What is in a folder, by name.
+
+    Raises:
+        DataError: it is missing, no folder, or not to be read.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(
+            f"{folder} is not a folder. Give a folder in KITTI Road's layout, with image_2/um_000000.png and "
+            "gt_image_2/um_road_000000.png in it (for KITTI itself: data_road/training)."
+        ) from None
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror or error}.") from None
+
+
 def find_images(folder: Path) -> list[Frame]:
     """The frames of a folder with `image_2/`, in the order of their names; their ground truth need not be there.
 
     Raises:
-        DataError: the folder is missing, unreadable or empty, or an image has a name of another scheme.
+        DataError: the folder is missing, unreadable or empty, or images have names of another scheme.
     """
-    images = folder / "image_2"
-    for needed in (folder, images):
-        if not needed.is_dir():
-            raise DataError(
-                f"{needed} is not a folder. Give a folder in KITTI Road's layout, with image_2/um_000000.png in it."
-            )
-    frames = []
-    try:
-        files = sorted(p for p in images.iterdir() if p.suffix.lower() in IMAGE_ENDINGS)
-    except OSError as error:
-        raise DataError(f"{images} cannot be read: {error.strerror or error}.") from None
-    for image in files:
+    entries(folder)
+    files = [path for path in entries(folder / "image_2") if path.suffix.lower() in IMAGE_ENDINGS]
+    if not files:
+        raise DataError(f"{folder / 'image_2'} holds no PNG or JPEG picture.")
+
+    def frame_of(image: Path) -> Frame:
         name = FRAME_NAME.match(image.stem)
         if name is None:
             raise DataError(f"{image} is not named <category>_<number>, such as um_000000.png; rename it.")
         truth = folder / "gt_image_2" / f"{name['drive']}_road_{name['number']}.png"
-        frames.append(Frame(folder, name["drive"], name["number"], image, truth))
-    if not frames:
-        raise DataError(f"{images} holds no PNG or JPEG picture.")
-    return frames
+        return Frame(folder, name["drive"], name["number"], image, truth)
+
+    return each(files, frame_of)
 
 
 def find_frames(folder: Path) -> list[Frame]:
@@ -146,32 +185,26 @@ def find_frames(folder: Path) -> list[Frame]:
     Lane ground truth (`*_lane_*`) is left aside: it exists for one category and another task.
 
     Raises:
-        DataError: the folder is missing or empty, or an image lacks its ground truth, or the reverse.
+        DataError: the folder is missing or empty, or images lack their ground truth, or the reverse.
     """
-    images, truths = folder / "image_2", folder / "gt_image_2"
-    for needed in (folder, images, truths):
-        if not needed.is_dir():
-            raise DataError(
-                f"{needed} is not a folder. Give a folder in KITTI Road's layout, with image_2/um_000000.png "
-                "and gt_image_2/um_road_000000.png in it (for KITTI itself: data_road/training)."
-            )
-    frames = find_images(folder)
-    expected = {frame.ground_truth.name for frame in frames}
-    try:
-        for frame in frames:
-            if not frame.ground_truth.is_file():
-                raise DataError(f"{frame.image} has no ground truth: {frame.ground_truth} is missing.")
-        orphans = sorted(p.name for p in truths.glob("*_road_*.png") if p.name not in expected)
-    except OSError as error:
-        raise DataError(f"{truths} cannot be read: {error.strerror or error}.") from None
-    if orphans:
-        raise DataError(f"{truths / orphans[0]} has no image in {images} ({len(orphans)} such file(s)).")
+    frames, truths = find_images(folder), {path.name for path in entries(folder / "gt_image_2")}
+
+    def check(frame: Frame) -> None:
+        if frame.ground_truth.name not in truths:
+            raise DataError(f"{frame.image} has no ground truth: {frame.ground_truth} is missing.")
+
+    def refuse(orphan: str) -> None:
+        raise DataError(f"{folder / 'gt_image_2' / orphan} has no image in {folder / 'image_2'}.")
+
+    each(frames, check)
+    roads = {name for name in truths if "_road_" in name and name.endswith(".png")}
+    each(sorted(roads - {frame.ground_truth.name for frame in frames}), refuse)
     return frames
 
 
-def read_all(frames: Sequence[Frame]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Every pair decoded, so that a broken one is named before the first epoch and none is decoded twice."""
-    return [frame.read() for frame in frames]
+def read_all(frames: Iterable[Frame]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Every pair decoded, so that the broken ones are named before the first epoch and none is decoded twice."""
+    return each(frames, lambda frame: frame.read())
 
 
 def leave_out(frames: Iterable[Frame], drives: Sequence[str]) -> list[Frame]:

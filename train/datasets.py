@@ -47,9 +47,10 @@ def gather(options: argparse.Namespace, preset: Preset) -> tuple[list[Pair], lis
         if not frames or not held:
             raise DataError(f"{folder} has too few frames left to train on some and validate on others.")
         print(f"{name}: {len(frames)} frames to train on, {len(held)} held out to validate.", flush=True)
-        pairs += read_all(frames)
+        decoded = read_all([*frames, *held])  # together, so that one message names what is broken
+        pairs += decoded[: len(frames)]
         weights += [preset.folder_weights.get(name, 1.0)] * len(frames)
-        validation[name] = read_all(held)
+        validation[name] = decoded[len(frames) :]
     share = preset.synthetic_share
     count = round(sum(weights) * share / (1 - share)) if pairs else SCENES_ONLY
     if count:

@@ -21,9 +21,8 @@ import numpy as np
 from road_seg_node.model_file import ModelFileError
 from road_seg_node.providers import ProviderError
 from road_seg_node.scene import Road
-from train import submission
+from train import birdseye, submission
 from train.answers import Answers, Checkpoint, ModelFile, Predictions
-from train.birdseye import homography
 from train.data import DataError, Frame, find_frames, find_images, leave_out, only_drives
 from train.metrics import FIGURES, text
 from train.tally import BIRDSEYE, PERSPECTIVE, Tally, count, shown
@@ -88,7 +87,7 @@ def evaluate(answers: Answers, sets: dict[str, list[Frame]], views: Sequence[str
     frames = [frame for members in sets.values() for frame in members]
     answers.check(frames)
     lanes = lanes_of(answers, frames, submit=False)
-    homographies = {frame: homography(frame.calibration) for frame in frames} if BIRDSEYE in views else {}
+    homographies = birdseye.homographies(frames) if BIRDSEYE in views else {}
     if out:
         try:
             from train import report
@@ -117,7 +116,7 @@ def submit(answers: Answers, sets: dict[str, list[Frame]], views: Sequence[str],
     frames = [frame for members in sets.values() for frame in members]
     answers.check(frames)
     lanes = lanes_of(answers, frames, submit=True)
-    homographies = {frame: homography(frame.calibration) for frame in frames} if BIRDSEYE in views else {}
+    homographies = birdseye.homographies(frames) if BIRDSEYE in views else {}
     written = submission.write(answers, frames, lanes, homographies, folder)
     print(f"Wrote {len(written)} files of {len(frames)} frames into {folder}.")
     if written[-1].suffix == ".zip":
