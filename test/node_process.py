@@ -177,6 +177,7 @@ class Planner:
         self._seconds = itertools.count(1)
         self.received: dict[str, list[Image]] = {}
         self._diagnostics: list[dict[str, str]] = []
+        self.stamps: list[int] = []  # of diagnostics, by the node's clock
         self._clients: dict[str, Client] = {}
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._thread = threading.Thread(target=self._executor.spin)
@@ -211,8 +212,11 @@ class Planner:
         self._camera.publish(msg)
 
     def ask(self, msg: Image) -> dict[str, Image]:
+        """Stamps `msg` and sends it, and returns each output's answer to it."""
+        return self.ask_as_stamped(self.stamp(msg))
+
+    def ask_as_stamped(self, msg: Image) -> dict[str, Image]:
         """Sends `msg`, again while nothing comes (best effort may lose it), and returns each output's answer to it."""
-        self.stamp(msg)
         answers: dict[str, Image] = {}
 
         def answered() -> bool:
@@ -251,6 +255,7 @@ class Planner:
         return self._diagnostics[-1]
 
     def _on_diagnostics(self, msg: DiagnosticArray) -> None:
+        self.stamps.append(msg.header.stamp.sec)
         for status in msg.status:
             values = {value.key: value.value for value in status.values}
             level = ["OK", "WARN", "ERROR", "STALE"][status.level[0]]

@@ -87,10 +87,11 @@ def test_answers_carry_the_images_stamp_frame_and_size(running) -> None:
         assert not answer.is_bigendian
 
 
-def test_the_size_may_change_from_frame_to_frame(running) -> None:
-    for width, height in [(96, 64), (33, 128), (96, 64), (1, 1)]:
-        answer = running[1].ask(image(scene(width, height)))["probability"]
-        np.testing.assert_array_equal(pixels(answer), weighted_probability(scene(width, height)))
+def test_size_and_encoding_may_change_with_every_frame(running) -> None:
+    for turn, (width, height) in enumerate([(96, 64), (95, 64), (96, 64), (1, 1), (320, 200), (33, 128)] * 2):
+        bgr = scene(width, height, seed=turn)
+        answer = running[1].ask(image(bgr, "rgb8" if turn % 2 else "bgr8", padding=turn))["probability"]
+        np.testing.assert_array_equal(pixels(answer), weighted_probability(bgr))
 
 
 def hostile(**fields: object) -> Image:
