@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The road on the ground: which pixel each cell of a flat ground shows in (inverse perspective mapping).
+
+Frames are REP 103's. Camera: optical, x right, y down, z forward. Ground: x forward, y left, z up, ground at z = 0.
+Pixels are counted as OpenCV and ROS count them: the centre of the first one is (0, 0).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+UNKNOWN = -1  # a cell that the image does not show
+NEAR = 0.1  # metres in front of the camera at which its view begins
+MAX_CELLS = 4_000_000  # 100 m by 100 m at 0.05 m a cell
+# How many coefficients OpenCV takes: plumb_bob and rational_polynomial are its general model, equidistant its fisheye.
+_COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (0, 4)}
+# A cell's value by the probability of its pixel: 0 where the road is sure, 100 where it surely is not.
+_OCCUPANCY = np.rint(100 - 100 / 255 * np.arange(256)).astype(np.uint8)
+_OUTSIDE = UNKNOWN & 0xFF  # as a byte
+_WHOLE = np.empty(0, np.uint16)  # the fractions that cv2.remap wants beside whole pixels: none
+
+Pose = NDArray[np.float64]
+
+
+class GroundError(ValueError):
+    """No grid can be made with this camera and these parameters; the message is a sentence."""
+
+
+@dataclass(frozen=True)
+class Lens:
+    """How a camera projects.
+
+    width, height: of its images, in pixels. projection: row-major 3x4, a camera matrix K with a column of zeros, or P.
+    distortion: coefficients in OpenCV's order, of one of CameraInfo's models; none for rectified images.
+    """
+
+    width: int
+    height: int
+    projection: tuple[float, ...]
+    distortion: tuple[float, ...] = ()
+    model: str = "plumb_bob"
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """Pixels [N, 2] (columns, rows) of points [N, 3] in the camera's frame; NaN where it cannot see them.
+
+        The formulas are OpenCV's and those of sensor_msgs/CameraInfo. Raises GroundError where there is no calibration.
+        """
+        matrix = np.array(self.projection, np.float64).reshape(3, 4)
+        if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+            raise GroundError(
+                "camera_info holds no calibration: its focal length is not above 0. Calibrate the camera."
+            )
+        seen = points[:, 2] > NEAR
+        pixels = np.full((len(points), 2), np.nan)
+        if any(self.distortion):
+            seen[seen] = self._within_the_lens(points[seen])
+            pixels[seen] = self._distorted(points[seen], matrix[:, :3])
+        else:
+            across, down, depth = matrix @ np.vstack([points[seen].T, np.ones(int(seen.sum()))])
+            pixels[seen] = np.stack([across, down], 1) / depth[:, None]
+        return pixels
+
+    def _distorted(self, points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        if not len(points):
+            return np.empty((0, 2))
+        still, distortion = np.zeros(3), np.array(self.distortion)
+        if self.model == "equidistant":
+            return cv2.fisheye.projectPoints(points[:, None], still, still, matrix, distortion)[0].reshape(-1, 2)
+        return cv2.projectPoints(points[:, None], still, still, matrix, distortion)[0].reshape(-1, 2)
+
+    def _within_the_lens(self, points: np.ndarray) -> np.ndarray:
+        """Whether the distortion holds there: its polynomial folds what lies far outside back into the picture."""
+        counts = _COEFFICIENTS.get(self.model)
+        if counts is None:
+            raise GroundError(f"The distortion model {self.model!r} is not known; known: {', '.join(_COEFFICIENTS)}.")
+        if len(self.distortion) not in counts:
+            raise GroundError(
+                f"The distortion model {self.model} has {counts[-1]} numbers, not {len(self.distortion)}."
+            )
+        k = np.zeros(8)
+        r = np.linspace(0, math.pi / 2 if self.model == "equidistant" else 8, 2000)
+        if self.model == "equidistant":
+            k[:4] = self.distortion
+            radius = r * (1 + r**2 * (k[0] + r**2 * (k[1] + r**2 * (k[2] + r**2 * k[3]))))
+        else:
+            k[: min(len(self.distortion), 8)] = self.distortion[:8]
+            k1, k2, _, _, k3, k4, k5, k6 = k
+            divisor = 1 + r**2 * (k4 + r**2 * (k5 + r**2 * k6))
+            radius = r * (1 + r**2 * (k1 + r**2 * (k2 + r**2 * k3))) / np.where(divisor > 0, divisor, np.nan)
+        falls = np.flatnonzero(~(np.diff(radius) > 0))
+        limit = r[falls[0]] if len(falls) else math.inf
+        off_axis = np.hypot(points[:, 0], points[:, 1]) / points[:, 2]
+        return (np.arctan(off_axis) if self.model == "equidistant" else off_axis) < limit
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The part of the ground that a grid covers, in metres of the ground's frame: x from -behind to ahead, y sides."""
+
+    cell: float
+    ahead: float
+    behind: float
+    sides: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns): cells along y and along x."""
+        return max(1, round(2 * self.sides / self.cell)), max(1, round((self.ahead + self.behind) / self.cell))
+
+    def centres(self) -> np.ndarray:
+        """float64 [rows * columns, 3], row by row: x grows along a row, y from row to row, z is 0."""
+        rows, columns = self.shape
+        x = -self.behind + self.cell * (np.arange(columns) + 0.5)
+        y = -self.sides + self.cell * (np.arange(rows) + 0.5)
+        return np.stack([*np.meshgrid(x, y), np.zeros(self.shape)], -1).reshape(-1, 3)
+
+
+def mounted(height: float, tilt: float = 0.0, roll: float = 0.0) -> Pose:
+    """Where a camera is, as the float64 [3, 4] that takes its points to the ground's frame, which lies straight below.
+
+    height: of the lens above the ground, metres. tilt: downwards, radians; roll: clockwise as the camera sees, radians.
+    By REP 103 these are a positive pitch and roll. x goes where the camera looks.
+    """
+    optical = np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], np.float64)  # to x forward, y left, z up
+    (ct, st), (cr, sr) = ((math.cos(angle), math.sin(angle)) for angle in (tilt, roll))
+    pitched = np.array([[ct, 0, st], [0, 1, 0], [-st, 0, ct]])
+    rolled = np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
+    return np.column_stack([pitched @ rolled @ optical, [0, 0, height]])
+
+
+class GroundView:
+    """One camera's view of the ground. Making it takes tens of milliseconds, a grid of it well under one.
+
+    source: int16 [rows, columns, 2], the (column, row) of the pixel that each cell shows in, -1 where in none.
+    """
+
+    def __init__(self, lens: Lens, pose: Pose, extent: Extent) -> None:
+        """pose: float64 [3, 4], from the camera's frame to the ground's. Raises GroundError where no cell is seen."""
+        rows, columns = extent.shape
+        if rows * columns > MAX_CELLS:
+            raise GroundError(
+                f"A grid of {rows}x{columns} cells is larger than {MAX_CELLS}: take larger cells or a smaller extent."
+            )
+        if pose[2, 3] <= 0:
+            raise GroundError(f"The camera has to be above the ground, not at {pose[2, 3]:.2f} m.")
+        pixels = np.rint(lens.project((extent.centres() - pose[:, 3]) @ pose[:, :3]))
+        with np.errstate(invalid="ignore"):
+            inside = (pixels >= 0).all(1) & (pixels < (lens.width, lens.height)).all(1)
+        if not inside.any():
+            raise GroundError(
+                "The camera sees no cell of the grid: check its height and tilt, the grid's extent, and that the "
+                "images' frame_id is an optical frame (z forward, REP 103)."
+            )
+        self.shape = (lens.height, lens.width)
+        self.source = np.where(inside[:, None], pixels, -1).astype(np.int16).reshape(rows, columns, 2)
+
+    def grid(self, probability: np.ndarray) -> np.ndarray:
+        """int8 [rows, columns] from a probability, uint8 [H, W], round(255 * P(road)).
+
+        0 where the road is sure, 100 where it surely is not, graded between, -1 where the image shows nothing. Raises
+        GroundError where the image has another size than the camera's calibration.
+        """
+        if probability.shape != self.shape:
+            ours, its = (f"{width}x{height}" for height, width in (probability.shape, self.shape))
+            raise GroundError(
+                f"The images have {ours} pixels, but camera_info is of {its}: it has to be of their size."
+            )
+        occupancy = cv2.LUT(probability, _OCCUPANCY)
+        cells = cv2.remap(
+            occupancy, self.source, _WHOLE, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(_OUTSIDE,)
+        )
+        return np.asarray(cells, np.uint8).view(np.int8)
