@@ -13,6 +13,8 @@ import torch
 from train import checkpoint
 from train import preset as presets
 from train.augment import Crop, CropBatches, Pair
+from train.distributed import Processes
+from train.learner import Learner, new_network
 from train.preset import Preset, PresetError
 from train.run import Run, TrainingError
 
@@ -29,11 +31,13 @@ def pairs(count: int) -> list[Pair]:
     return [(image, (image[..., 0] > 128).astype(np.uint8)) for image in images]
 
 
-def run_of(preset: Preset, folder: Path) -> Run:
-    frames = pairs(12)
+def run_of(preset: Preset, folder: Path, frames: list[Pair] | None = None) -> Run:
+    frames = frames or pairs(12)
     width = preset.resize["width"]
-    data = CropBatches(frames, [1.0] * 12, preset.batch_size, preset.crops, width, preset.augmentation, preset.seed)
-    return Run(preset, data, {"noise": frames[:3]}, folder)
+    weights = [1.0] * len(frames)
+    data = CropBatches(frames, weights, preset.batch_size, preset.crops, width, preset.augmentation, preset.seed)
+    learner = Learner(preset, new_network(preset), len(data), Processes(torch.device("cpu")))
+    return Run(learner, data, {"noise": frames[:3]}, folder)
 
 
 def test_no_number_for_a_loss_stops_the_run_and_spares_its_checkpoints(tmp_path: Path) -> None:
@@ -43,7 +47,7 @@ def test_no_number_for_a_loss_stops_the_run_and_spares_its_checkpoints(tmp_path:
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert before.keys() == {checkpoint.BEST, checkpoint.LAST}
     with torch.no_grad():
-        run.network.score_top.bias.fill_(float("nan"))
+        run.learner.network.score_top.bias.fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"loss became nan in epoch 2, batch 1\..*learning_rate.*best\.pt"):
         run.train()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -51,11 +55,11 @@ def test_no_number_for_a_loss_stops_the_run_and_spares_its_checkpoints(tmp_path:
 
 def test_a_gradient_that_is_no_number_leaves_the_weights(tmp_path: Path) -> None:
     run = run_of(tiny_preset(), tmp_path)
-    before = {name: value.clone() for name, value in run.network.named_parameters()}
-    next(run.network.parameters()).register_hook(lambda gradient: gradient * float("inf"))
+    before = {name: value.clone() for name, value in run.learner.network.named_parameters()}
+    next(run.learner.network.parameters()).register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(TrainingError, match="gradient became"):
         run.train()
-    for name, value in run.network.named_parameters():
+    for name, value in run.learner.network.named_parameters():
         assert torch.equal(value, before[name]), f"{name} was changed"
 
 

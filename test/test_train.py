@@ -66,8 +66,19 @@ def test_a_drive_that_is_left_out_is_not_validated_on(tmp_path: Path) -> None:
         for number in range(4):
             add_frame(tmp_path / folder, f"{drive}_{number:06}.png")
     options = argparse.Namespace(data=[tmp_path / "training"], leave_out=["b"])
-    pairs, _, validation = gather(options, presets.load("compact", {"synthetic_share": 0.0}))
-    assert (len(pairs), [len(held) for held in validation.values()]) == (3, [1])
+    frames = gather(options, presets.load("compact", {"synthetic_share": 0.0}))
+    assert (len(frames.training), [len(held) for held in frames.held.values()]) == (3, [1])
+    assert {frame.drive for frame in frames.training} == {"a"}
+
+
+def test_two_folders_of_one_name_are_both_validated_on(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        for number in range(4):
+            (tmp_path / folder / "road").mkdir(parents=True, exist_ok=True)
+            add_frame(tmp_path / folder / "road", f"um_{number:06}.png")
+    options = argparse.Namespace(data=[tmp_path / "a" / "road", tmp_path / "b" / "road"], leave_out=[])
+    frames = gather(options, presets.load("compact", {"synthetic_share": 0.0}))
+    assert {frame.folder.parent.name for frame in frames.held["road"]} == {"a", "b"}
 
 
 def test_too_few_frames_are_a_sentence(tmp_path: Path) -> None:

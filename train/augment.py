@@ -117,6 +117,7 @@ class CropBatches(IterableDataset[tuple[Tensor, Tensor]]):
     Attributes:
         epoch: the epoch whose batches are given.
         first: the batch to begin with; the ones before are not made.
+        share: (i, n) for the i-th of n equal shares of each batch, i from 0.
     """
 
     def __init__(
@@ -132,6 +133,7 @@ class CropBatches(IterableDataset[tuple[Tensor, Tensor]]):
         self.pairs, self.weights, self.batch_size = pairs, np.asarray(weights, float), batch_size
         self.crops, self.network_width, self.augmentation, self.seed = crops, network_width, augmentation, seed
         self.epoch = self.first = 0
+        self.share = (0, 1)
 
     def __len__(self) -> int:
         """Batches of a whole epoch."""
@@ -153,15 +155,16 @@ class CropBatches(IterableDataset[tuple[Tensor, Tensor]]):
             yield self.batch(batch, order[batch])
 
     def batch(self, batch: int, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
-        """The views of the frames `chosen` that are batch number `batch`."""
+        """The views of the frames `chosen` that are batch number `batch`, or the share of them."""
         # A zero at the end of a seed would change nothing, so numbers in seeds begin at 1.
         rng = np.random.default_rng((self.seed, self.epoch, batch + 1))
         shares = np.array([crop.share for crop in self.crops])
         crop = self.crops[rng.choice(len(self.crops), p=shares / shares.sum())]
         views = []
-        for j, i in enumerate(chosen):
+        own, of = self.share
+        for j in range(len(chosen) * own // of, len(chosen) * (own + 1) // of):
             rng = np.random.default_rng((self.seed, self.epoch, batch + 1, j + 1))
-            views.append(crop_pair(self.pairs[i], crop, self.network_width, self.augmentation, rng))
+            views.append(crop_pair(self.pairs[chosen[j]], crop, self.network_width, self.augmentation, rng))
         images = np.stack([image[..., ::-1] for image, _ in views]).transpose(0, 3, 1, 2)
         labels = np.stack([labels for _, labels in views]).astype(np.int64)
         return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)

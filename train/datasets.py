@@ -4,58 +4,85 @@
 from __future__ import annotations
 
 import argparse
+import logging
+from dataclasses import dataclass, field
+from itertools import islice
 
-import numpy as np
-
-from road_seg_node.scene import Road
 from train.augment import Pair
-from train.data import DataError, find_frames, leave_out, read_all, split_validation
+from train.data import DataError, Frame, find_frames, leave_out, read_all, split_validation
 from train.preset import Preset
+from train.scenes import scene
 
 SCENE_SIZES = ((480, 360), (320, 227), (576, 160), (1242, 375))
 TRAINING_SEED, VALIDATION_SEED = 1_000_000, 2_000_000  # of scenes; the demo's and the tests' seeds are small
 SCENES_ONLY = 400  # scenes an epoch of a run without a data set
 SCENE_POOL = 4  # times as many scenes as an epoch shows are rendered, so that epochs differ
 
-
-def scenes(count: int, first_seed: int) -> list[Pair]:
-    """Synthetic pairs of road scenes, each of its own seed."""
-    pairs = []
-    for i in range(count):
-        width, height = SCENE_SIZES[i % len(SCENE_SIZES)]
-        image, road = Road(first_seed + i).render(width, height, time=float(i % 7))
-        pairs.append((image, road.astype(np.uint8)))
-    return pairs
+log = logging.getLogger("train")
 
 
-def gather(options: argparse.Namespace, preset: Preset) -> tuple[list[Pair], list[float], dict[str, list[Pair]]]:
-    """Training pairs, how often an epoch shows each, and validation pairs by data set."""
-    pairs: list[Pair] = []
-    weights: list[float] = []
-    validation: dict[str, list[Pair]] = {}
+@dataclass
+class RunFrames:
+    """The frames of a run.
+
+    Attributes:
+        training: to train on.
+        weights: how often an epoch shows each of them.
+        held: to validate on, by the name of the data set.
+    """
+
+    training: list[Frame] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    held: dict[str, list[Frame]] = field(default_factory=dict)
+
+    def add(self, name: str, training: list[Frame], held: list[Frame], weight: float) -> None:
+        self.training += training
+        self.weights += [weight] * len(training)
+        self.held[name] = self.held.get(name, []) + held
+
+    def read(self) -> tuple[list[Pair], dict[str, list[Pair]]]:
+        """The training pairs, and the held-out ones by data set, decoded.
+
+        Raises:
+            DataError: frames are broken; it names all of them.
+        """
+        pairs = iter(read_all([*self.training, *(frame for members in self.held.values() for frame in members)]))
+        training = list(islice(pairs, len(self.training)))
+        return training, {name: list(islice(pairs, len(members))) for name, members in self.held.items()}
+
+
+def scenes(count: int, first_seed: int) -> list[Frame]:
+    """Synthetic scenes, each of its own seed."""
+    sizes = [SCENE_SIZES[i % len(SCENE_SIZES)] for i in range(count)]
+    return [scene(i, first_seed + i, *size, time=float(i % 7)) for i, size in enumerate(sizes)]
+
+
+def gather(options: argparse.Namespace, preset: Preset) -> RunFrames:
+    """The frames of the folders in `options.data` without the drives in `options.leave_out`, and scenes.
+
+    Raises:
+        DataError: a folder is no data set, or has too few frames.
+    """
+    frames = RunFrames()
     found = {folder: find_frames(folder) for folder in options.data}
     if options.leave_out:
-        kept = set(leave_out([f for frames in found.values() for f in frames], options.leave_out))
-        found = {folder: [f for f in frames if f in kept] for folder, frames in found.items()}
-    for folder, frames in found.items():
+        kept = set(leave_out([f for members in found.values() for f in members], options.leave_out))
+        found = {folder: [f for f in members if f in kept] for folder, members in found.items()}
+    for folder, members in found.items():
         name = folder.parent.name if folder.name == "training" else folder.name
         beside = folder.parent / "validation"
         held = find_frames(beside) if beside.is_dir() and folder.name == "training" else []
         held = [frame for frame in held if frame.drive not in options.leave_out]
         if not held:
-            frames, held = split_validation(frames, preset.validation_share)
-        if not frames or not held:
+            members, held = split_validation(members, preset.validation_share)
+        if not members or not held:
             raise DataError(f"{folder} has too few frames left to train on some and validate on others.")
-        print(f"{name}: {len(frames)} frames to train on, {len(held)} held out to validate.", flush=True)
-        decoded = read_all([*frames, *held])  # together, so that one message names what is broken
-        pairs += decoded[: len(frames)]
-        weights += [preset.folder_weights.get(name, 1.0)] * len(frames)
-        validation[name] = decoded[len(frames) :]
+        log.info("%s: %d frames to train on, %d held out to validate.", name, len(members), len(held))
+        frames.add(name, members, held, preset.folder_weights.get(name, 1.0))
     share = preset.synthetic_share
-    count = round(sum(weights) * share / (1 - share)) if pairs else SCENES_ONLY
+    count = round(sum(frames.weights) * share / (1 - share)) if frames.training else SCENES_ONLY
     if count:
-        print(f"Rendering {SCENE_POOL * count} synthetic scenes, of which an epoch shows {count}.", flush=True)
-        pairs += scenes(SCENE_POOL * count, TRAINING_SEED)
-        weights += [1 / SCENE_POOL] * (SCENE_POOL * count)
-        validation["synthetic"] = scenes(max(20, count // 10), VALIDATION_SEED)
-    return pairs, weights, validation
+        log.info("Rendering %d synthetic scenes, of which an epoch shows %d.", SCENE_POOL * count, count)
+        rendered = scenes(SCENE_POOL * count, TRAINING_SEED)
+        frames.add("synthetic", rendered, scenes(max(20, count // 10), VALIDATION_SEED), 1 / SCENE_POOL)
+    return frames

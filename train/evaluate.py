@@ -11,20 +11,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
-
 from road_seg_node.model_file import ModelFileError
 from road_seg_node.providers import ProviderError
-from road_seg_node.scene import Road
 from train import birdseye, submission
 from train.answers import Answers, Checkpoint, ModelFile, Predictions
 from train.data import DataError, Frame, find_frames, find_images, leave_out, only_drives
 from train.metrics import FIGURES, text
+from train.scenes import scene
 from train.tally import BIRDSEYE, PERSPECTIVE, Tally, count, shown
 
 FIRST_SEED = 3_000_000  # of the synthetic scenes; the trainer's own are elsewhere
@@ -33,21 +30,9 @@ VIEWS = {PERSPECTIVE: [PERSPECTIVE], BIRDSEYE: [BIRDSEYE], "both": [PERSPECTIVE,
 MOST_ROWS = 12  # of a table on the screen
 
 
-@dataclass(frozen=True)
-class Scene(Frame):
-    """A synthetic road scene, of a seed that training does not see."""
-
-    def read(self) -> tuple[np.ndarray, np.ndarray]:
-        i = int(self.number)
-        image, road = Road(FIRST_SEED + i).render(*SCENE_SIZE, time=i * 0.5)
-        return image, road.astype(np.uint8)
-
-
 def scenes(number: int) -> list[Frame]:
     """Scenes of 1242x375, in the category "synthetic"."""
-    nowhere = Path("synthetic")
-    names = [f"{i:06}" for i in range(number)]
-    return [Scene(nowhere, "synthetic", name, nowhere / f"synthetic_{name}", nowhere / name) for name in names]
+    return [scene(i, FIRST_SEED + i, *SCENE_SIZE, time=i * 0.5) for i in range(number)]
 
 
 def find(options: argparse.Namespace) -> dict[str, list[Frame]]:

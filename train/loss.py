@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What training makes small."""
+"""What training makes small: cross-entropy over valid pixels, blended with soft Dice of the road."""
 
 from __future__ import annotations
 
@@ -10,12 +10,33 @@ from torch.nn import functional
 from train.data import IGNORE
 
 
-def road_loss(logits: Tensor, labels: Tensor, dice_weight: float) -> Tensor:
-    """Cross-entropy over valid pixels, blended with soft Dice of the road over the batch."""
-    entropy = functional.cross_entropy(logits, labels, ignore_index=IGNORE)
-    if dice_weight == 0:
-        return entropy
-    valid, road = (labels != IGNORE).float(), (labels == 1).float()
-    p = torch.sigmoid(logits[:, 1] - logits[:, 0]) * valid
-    dice = 1 - (2 * (p * road).sum() + 1) / (p.sum() + road.sum() + 1)
-    return (1 - dice_weight) * entropy + dice_weight * dice
+def count_valid(labels: Tensor) -> Tensor:
+    """int64 [], the valid pixels of labels [batch, h, w]."""
+    return (labels != IGNORE).sum()
+
+
+def road_sums(logits: Tensor, labels: Tensor) -> Tensor:
+    """float32 [4] of logits [batch, 2, h, w] and labels [batch, h, w], over valid pixels.
+
+    The sums of the cross-entropy, of P(road) on road, of P(road), and of road. Those of parts of a batch add up to
+    those of the batch.
+    """
+    entropy = functional.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
+    p = torch.sigmoid(logits[:, 1] - logits[:, 0]) * (labels != IGNORE)
+    road = (labels == 1).float()
+    return torch.stack([entropy, (p * road).sum(), p.sum(), road.sum()])
+
+
+def road_loss(sums: Tensor, valid: Tensor, share: float, dice_weight: float) -> Tensor:
+    """The part of a batch's loss that one part of the batch contributes.
+
+    Args:
+        sums: of that part, see `road_sums`.
+        valid: valid pixels of the whole batch. The cross-entropies of the parts add up to exactly the batch's.
+        share: of the batch's frames that are in the part. Dice is no sum over pixels: it is taken of each part, and
+            the parts' are averaged.
+        dice_weight: share of Dice in the loss, 0 to 1.
+    """
+    entropy, found, said, road = sums
+    dice = 1 - (2 * found + 1) / (said + road + 1)
+    return (1 - dice_weight) * entropy / valid.clamp(min=1) + dice_weight * share * dice
