@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 REPEAT = 10.0  # seconds between two warnings that are alike
-MOST = 5  # different ones of a kind within that time: a stream of ever new rubbish does not flood the log
+MOST = 10  # different ones of a kind within that time: a stream of ever new rubbish does not flood the log
 
 
 class ThrottledLog:

@@ -29,7 +29,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import get_parameter_value
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from tiny_model import tiny_graph, tiny_info
 
 from road_seg_node import model_file
@@ -164,16 +164,21 @@ class NodeProcess:
 
 
 class Planner:
-    """Sends images on /image and collects the node's outputs: a participant of its own, in this process."""
+    """Sends images on /image, or compressed ones on /image/compressed, and collects the node's outputs.
 
-    def __init__(self, domain: int, name: str = "road_seg") -> None:
+    It is a participant of its own, in this process.
+    """
+
+    def __init__(self, domain: int, name: str = "road_seg", compressed: bool = False) -> None:
+        self.domain = domain
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain)
         self.node = rclpy.create_node("planner", context=self._context)
         self.node_name = name
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
-        self._camera = self.node.create_publisher(Image, "image", qos_profile_sensor_data)
+        of, topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
+        self.camera = self.node.create_publisher(of, topic, qos_profile_sensor_data)
         self._seconds = itertools.count(1)
         self.received: dict[str, list[Image]] = {}
         self._diagnostics: list[dict[str, str]] = []
@@ -200,22 +205,23 @@ class Planner:
             )
 
     def wait_for_camera_link(self) -> None:
-        wait_until(self._camera.get_subscription_count, "the node to subscribe to /image")
+        wait_until(self.camera.get_subscription_count, "the node to subscribe to the images")
 
-    def stamp(self, msg: Image, frame_id: str = "front_camera") -> Image:
+    def stamp(self, msg: Any, frame_id: str = "front_camera") -> Any:
         """Gives `msg` a stamp that no other has."""
         msg.header.stamp.sec, msg.header.stamp.nanosec = next(self._seconds), 123456789
         msg.header.frame_id = frame_id
         return msg
 
-    def publish(self, msg: Image) -> None:
-        self._camera.publish(msg)
+    def publish(self, msg: Image | CompressedImage | bytes) -> None:
+        """Sends a message, or the bytes of one as they go over the wire."""
+        self.camera.publish(msg)
 
     def ask(self, msg: Image) -> dict[str, Image]:
         """Stamps `msg` and sends it, and returns each output's answer to it."""
         return self.ask_as_stamped(self.stamp(msg))
 
-    def ask_as_stamped(self, msg: Image) -> dict[str, Image]:
+    def ask_as_stamped(self, msg: Image | CompressedImage) -> dict[str, Image]:
         """Sends `msg`, again while nothing comes (best effort may lose it), and returns each output's answer to it."""
         answers: dict[str, Image] = {}
 

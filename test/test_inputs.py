@@ -19,23 +19,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("model") / "weighted.onnx")
 
 
-def compressed(planner: Planner, topic: str, data: bytes) -> np.ndarray:
-    """The probability that the node answers to a compressed image."""
-    camera = planner.node.create_publisher(CompressedImage, topic, qos_profile_sensor_data)
-    wait_until(camera.get_subscription_count, f"the node to subscribe to {topic}")
-    msg = planner.stamp(CompressedImage(format="png"))
-    msg.data.frombytes(data)
-    answers = planner.received["probability"]
-    while not answers:
-        camera.publish(msg)
-        try:
-            wait_until(lambda: answers, "an answer", 1.0)
-        except AssertionError:
-            continue
-    assert answers[-1].header == msg.header
-    return pixels(answers[-1])
-
-
 @pytest.mark.parametrize(
     ("remapping", "topic"),
     [
@@ -48,8 +31,13 @@ def test_compressed_images_are_answered(start, planner, model, remapping: tuple[
     node = start(*remapping, model=model, provider="cpu", image_transport="compressed")
     node.wait_for(f"Waiting for images on {topic};")
     planner.listen("probability")
-    png = cv2.imencode(".png", scene())[1].tobytes()
-    np.testing.assert_array_equal(compressed(planner, topic, png), weighted_probability(scene()))
+    planner.camera = planner.node.create_publisher(CompressedImage, topic, qos_profile_sensor_data)
+    planner.wait_for_camera_link()
+    msg = CompressedImage(format="png")
+    msg.data.frombytes(cv2.imencode(".png", scene())[1].tobytes())
+    answer = planner.ask(msg)["probability"]
+    assert answer.header == msg.header
+    np.testing.assert_array_equal(pixels(answer), weighted_probability(scene()))
 
 
 def test_camera_info_comes_with_the_images_stamp(start, planner, model) -> None:
@@ -113,7 +101,7 @@ def test_silence_names_topics_of_the_right_type(start, planner, model) -> None:
 
 
 def test_silence_tells_of_compressed_images(start, planner, model) -> None:
-    planner.node.destroy_publisher(planner._camera)
+    planner.node.destroy_publisher(planner.camera)
     planner.node.create_publisher(CompressedImage, "/front/compressed", 1)
     node = start(model=model, provider="cpu", image_timeout=1.0)
     hears_silence(node, planner, "No topic has that type; with image_transport:=compressed: /front/compressed.")
