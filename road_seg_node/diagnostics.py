@@ -30,6 +30,7 @@ class Condition:
     transition_failure: str
     reload_failure: str
     input_complaint: str
+    output_complaint: str
     enabled: bool
     segmenter: RoadSegmenter | None  # None unless configured
     threshold: float | None
@@ -55,6 +56,8 @@ def _level(condition: Condition) -> tuple[bytes, str]:
         return DiagnosticStatus.ERROR, f"inference failed on {recently[Fate.FAILED]} frames and answered none"
     if condition.enabled and condition.input_complaint:
         return DiagnosticStatus.WARN, condition.input_complaint
+    if condition.enabled and condition.output_complaint:
+        return DiagnosticStatus.WARN, condition.output_complaint
     if condition.reload_failure:
         return DiagnosticStatus.WARN, condition.reload_failure
     faults = [f"{recently[fate]} {fate.value}" for fate in FAULTS if recently[fate]]

@@ -75,8 +75,8 @@ class RoadSegNode(ManagedNode):
         segmenter = loader.load()
         if not self.context.ok():  # SIGTERM came while the model was loading
             raise ExternalShutdownException
+        self._outputs = Outputs(self, values.ground_frame, self._log)
         self._loader = loader
-        self._outputs = Outputs(self)
         self._worker = Worker(segmenter, self._outputs, values, self._accounts, self._log, self.context)
         self._say_what_runs(segmenter)
 
@@ -183,6 +183,7 @@ class RoadSegNode(ManagedNode):
             transition_failure=self.failure,
             reload_failure="" if loader is None else loader.failure,
             input_complaint=complaint,
+            output_complaint="" if self._outputs is None else self._outputs.complaint,
             enabled=self.values.enabled,
             segmenter=segmenter,
             threshold=None if segmenter is None else self._threshold(segmenter),

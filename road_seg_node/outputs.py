@@ -5,41 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-import numpy as np
+from nav_msgs.msg import OccupancyGrid
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
-from std_msgs.msg import Header
 
+from road_seg_node.answer import Answer
+from road_seg_node.ground import GroundError
 from road_seg_node.images import to_message
 from road_seg_node.overlay import tint
-from road_seg_node.parameters import Values
-from road_seg_node.segmenter import road_mask
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What is known of one frame once it has been inferred.
-
-    header: the image's own. bgr: uint8 [H, W, 3]. probability: uint8 [H, W], round(255 * P(road)). threshold: 0 to 1.
-    values: the parameters. camera_info: the newest that came, or None.
-    """
-
-    header: Header
-    bgr: np.ndarray
-    probability: np.ndarray
-    threshold: float
-    values: Values
-    camera_info: CameraInfo | None
-
-    @cached_property
-    def mask(self) -> np.ndarray:
-        """uint8 [H, W]: 255 road, 0 not."""
-        return road_mask(self.probability, self.threshold)
+from road_seg_node.road_grid import RoadGrid
+from road_seg_node.throttled_log import ThrottledLog
 
 
 def _mask(answer: Answer) -> Image:
@@ -82,12 +61,16 @@ OUTPUTS = (
 
 
 class Outputs:
-    """The publishers of OUTPUTS: reliable, which is what RViz asks for by default, and of depth 1."""
+    """The publishers of OUTPUTS and of ~/road_grid: reliable, which RViz asks for by default, and of depth 1."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, node: Node, ground_frame: str, log: ThrottledLog) -> None:
+        """Raises ParameterError where ground_frame cannot be used."""
+        self._node, self._log = node, log
+        self.complaint = ""  # why the last frame has no grid, though somebody listens for it
+        self._grid = RoadGrid(node, ground_frame)
+        outputs = (*OUTPUTS, Output("road_grid", OccupancyGrid, self._road_grid))
         self._publishers: dict[Output, Publisher] = {
-            output: node.create_publisher(output.type, f"~/{output.name}", QoSProfile(depth=1)) for output in OUTPUTS
+            output: node.create_publisher(output.type, f"~/{output.name}", QoSProfile(depth=1)) for output in outputs
         }
 
     @property
@@ -99,6 +82,7 @@ class Outputs:
         return [output for output, publisher in self._publishers.items() if publisher.get_subscription_count()]
 
     def publish(self, answer: Answer, wanted: list[Output]) -> None:
+        self.complaint = ""
         for output in wanted:
             msg = output.make(answer)
             if msg is not None:
@@ -107,3 +91,12 @@ class Outputs:
     def close(self) -> None:
         for publisher in self._publishers.values():
             self._node.destroy_publisher(publisher)
+        self._grid.close()
+
+    def _road_grid(self, answer: Answer) -> OccupancyGrid | None:
+        try:
+            return self._grid.message(answer)
+        except GroundError as error:
+            self.complaint = str(error)
+            self._log.warn("road_grid", self.complaint)
+            return None

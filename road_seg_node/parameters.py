@@ -48,7 +48,7 @@ class Setting:
         if self.choices:
             return f"one of {', '.join(self.choices)}"
         if isinstance(self.default, float):
-            return " or ".join(["a number from {:.1f} to {:.1f}".format(*self.limits), *map(str, self.special)])
+            return " or ".join(["a number from {} to {}".format(*self.limits), *map(str, self.special)])
         return self.form
 
     def descriptor(self) -> ParameterDescriptor:
@@ -162,12 +162,77 @@ SETTINGS = (
         "Whether a model file that was replaced is loaded again by itself, a second after its last change.",
         live=True,
     ),
+    Setting(
+        "camera_height",
+        0.0,
+        "Height of the camera above the ground in metres, for ~/road_grid. 0: not known, so there is no grid.",
+        live=True,
+        limits=(0.05, 100.0),
+        special=(0.0,),
+    ),
+    Setting(
+        "camera_tilt",
+        0.0,
+        "How far the camera looks down, in radians, for ~/road_grid.",
+        live=True,
+        limits=(-1.5, 1.5),
+    ),
+    Setting(
+        "camera_roll",
+        0.0,
+        "How far the camera is turned clockwise about where it looks, in radians, for ~/road_grid.",
+        live=True,
+        limits=(-1.5, 1.5),
+    ),
+    Setting(
+        "ground_frame",
+        "",
+        "Frame of ~/road_grid, z up, the ground at z = 0: such as base_footprint, where TF knows the camera in it. "
+        "Empty: the images' frame_id with _ground behind it, below the camera as camera_height and camera_tilt say.",
+        pattern=r"([^/\s]\S*)?",
+        form="the name of a TF frame, without / before it",
+    ),
+    Setting(
+        "image_rectified",
+        False,
+        "Whether the images are rectified, as image_proc's image_rect is: ~/road_grid then takes P of camera_info, "
+        "otherwise K and its distortion.",
+        live=True,
+    ),
+    Setting(
+        "grid_cell",
+        0.1,
+        "Side of a cell of ~/road_grid, in metres.",
+        live=True,
+        limits=(0.05, 0.2),
+    ),
+    Setting(
+        "grid_ahead",
+        40.0,
+        "How far ~/road_grid reaches along x of its frame, in metres.",
+        live=True,
+        limits=(1.0, 100.0),
+    ),
+    Setting(
+        "grid_behind",
+        0.0,
+        "How far ~/road_grid reaches against x of its frame, in metres: for cameras that look back, with ground_frame.",
+        live=True,
+        limits=(0.0, 100.0),
+    ),
+    Setting(
+        "grid_sides",
+        10.0,
+        "How far ~/road_grid reaches to either side, in metres.",
+        live=True,
+        limits=(1.0, 50.0),
+    ),
 )
 
 
 @dataclass(frozen=True)
 class Values:
-    """The parameters' present values. threshold: a fraction, or None for the model's own. Times are in seconds."""
+    """The parameters' present values. threshold: a fraction, or None for the model's own. SI units."""
 
     autostart: bool
     model: Path
@@ -181,6 +246,15 @@ class Values:
     max_age: float
     image_timeout: float
     watch_model: bool
+    camera_height: float
+    camera_tilt: float
+    camera_roll: float
+    ground_frame: str
+    image_rectified: bool
+    grid_cell: float
+    grid_ahead: float
+    grid_behind: float
+    grid_sides: float
 
 
 def declare(node: Node) -> Values:

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from rclpy.context import Context
 from sensor_msgs.msg import CameraInfo, CompressedImage
 
+from road_seg_node.answer import Answer
 from road_seg_node.frame_accounts import Fate, FrameAccounts
 from road_seg_node.images import ImageError, decode_compressed, to_bgr
 from road_seg_node.inputs import ImageMessage
 from road_seg_node.newest_frame import NewestFrame
-from road_seg_node.outputs import Answer, Outputs
+from road_seg_node.outputs import Outputs
 from road_seg_node.parameters import Values
 from road_seg_node.segmenter import RoadSegmenter
 from road_seg_node.throttled_log import ThrottledLog
