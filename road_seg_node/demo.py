@@ -26,7 +26,8 @@ import numpy as np
 import rclpy
 from rclpy.signals import SignalHandlerOptions
 
-from road_seg_node.camera import HEIGHT, SYNTHETIC, WIDTH, CameraError, open_frames, synthetic_seed
+from road_seg_node.camera_shots import CameraError
+from road_seg_node.camera_sources import HEIGHT, SYNTHETIC, WIDTH, open_source, synthetic_seed
 from road_seg_node.collector import Collector, Seen, contact_sheet
 from road_seg_node.dds_profile import use_shipped_profile
 from road_seg_node.scene import Road
@@ -216,7 +217,7 @@ def table(seen: Seen, iou: float | None) -> str:
 def run(source: str, model: Path | None, frames: int, output: Path) -> int:
     """The demo; returns the exit status. Raises CameraError and DemoError."""
     seed = synthetic_seed(source)
-    open_frames(source).close()  # so that a wrong input is told at once
+    open_source(source)  # so that a wrong input is told at once
     use_shipped_profile(os.environ)
     keep_to_this_machine(os.environ)
     output.mkdir(parents=True, exist_ok=True)

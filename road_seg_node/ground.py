@@ -133,6 +133,13 @@ def mounted(height: float, tilt: float = 0.0, roll: float = 0.0) -> Pose:
     return np.column_stack([pitched @ rolled @ optical, [0, 0, height]])
 
 
+def attitude(pose: Pose) -> tuple[float, float, float]:
+    """(height, tilt, roll) of a camera: mounted() of them is `pose` but for its place and heading."""
+    body = pose[:, :3] @ np.array([[0, -1, 0], [0, 0, -1], [1, 0, 0]], np.float64)
+    tilt, roll = -math.asin(max(-1.0, min(1.0, body[2, 0]))), math.atan2(body[2, 1], body[2, 2])
+    return float(pose[2, 3]), tilt, roll
+
+
 class GroundView:
     """One camera's view of the ground. Making it takes tens of milliseconds, a grid of it well under one.
 

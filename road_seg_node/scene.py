@@ -101,6 +101,15 @@ class Road:
             self._paint_bonnet(view)
         return self._developed(view.image, camera, time), view.truth > 0
 
+    def camera(self, width: int, height: int) -> tuple[NDArray[np.float64], float]:
+        """The camera's matrix K, float64 [3, 3], and its height above the road in metres.
+
+        The camera is level, so its optical centre is on the horizon; but for that it rocks a little as it drives.
+        """
+        camera = self._cameras.get((width, height)) or self._make_camera(width, height)
+        k = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.horizon], [0, 0, 1]], np.float64)
+        return k, float(self._height)
+
     def _look(
         self, camera: _Camera, width: int, height: int, travelled: float, time: float
     ) -> tuple[View, float, float]:

@@ -18,7 +18,7 @@ from node_process import REPOSITORY, any_domain
 from tiny_model import expected_probability, write_tiny_model
 
 from road_seg_node import providers
-from road_seg_node.camera import HEIGHT, WIDTH
+from road_seg_node.camera_sources import HEIGHT, WIDTH
 from road_seg_node.collector import Answer, Seen
 from road_seg_node.demo import RATE, Progress, keep_to_this_machine, road_iou
 from road_seg_node.scene import Road
@@ -119,7 +119,7 @@ def test_iou_is_of_the_frames_answered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["/nowhere/at/all"], 2, "There is no folder or video '/nowhere/at/all'"),
+        (["/nowhere/at/all"], 2, "There is no folder, video or bag '/nowhere/at/all'"),
         (["synthetic:x"], 2, "must be a whole number"),
         (["--frames", "0"], 2, "--frames must be at least 1"),
         (["--model", "/nowhere/at/all.onnx"], 1, "/nowhere/at/all.onnx"),

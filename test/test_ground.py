@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from kitti_folder import write_calibration
 
-from road_seg_node.ground import UNKNOWN, Extent, GroundError, GroundView, Lens, Pose, mounted
+from road_seg_node import kitti_calibration
+from road_seg_node.ground import UNKNOWN, Extent, GroundError, GroundView, Lens, Pose, attitude, mounted
+from road_seg_node.scene import Road
 from train.birdseye import BirdsEye, homography
 
 FOCAL, CENTRE = 700.0, (620.0, 187.0)
@@ -120,14 +122,9 @@ def test_a_strong_distortion_folds_nothing_back_into_the_picture() -> None:
 
 def kitti(calibration: Path) -> tuple[Lens, Pose]:
     """The camera of KITTI's calibration file, and its pose against the road in REP 103's axes."""
-    entries = dict(line.split(":") for line in calibration.read_text().splitlines() if line)
-    values = {name: np.array(numbers.split(), float) for name, numbers in entries.items()}
-    rectification, camera_to_road = np.eye(4), np.eye(4)
-    rectification[:3, :3] = values["R0_rect"].reshape(3, 3)
-    camera_to_road[:3] = values["Tr_cam_to_road"].reshape(3, 4)
-    axes = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0]])  # from x right, y down, z forward
-    pose = axes @ camera_to_road @ np.linalg.inv(rectification)
-    return Lens(1242, 375, tuple(values["P2"])), pose
+    matrices = kitti_calibration.read(calibration)
+    k = np.column_stack([matrices["P2"][:, :3], np.zeros(3)])
+    return Lens(1242, 375, tuple(k.ravel())), kitti_calibration.camera_to_ground(matrices)
 
 
 BIRDS_EYE = Extent(cell=0.05, ahead=46, behind=-6, sides=10)  # x from 6 to 46 m
@@ -176,6 +173,31 @@ def test_a_turned_and_tilted_camera_shows_the_same_pixels(tmp_path: Path) -> Non
     calibration = write_calibration(tmp_path / "um_000000.txt", tilt=0.02, yaw=-0.03)
     noise = np.random.default_rng(0).integers(0, 256, (375, 1242), np.uint8)
     assert compare(calibration, noise) > 0.2
+
+
+def test_the_attitude_of_a_mounting_is_what_it_was_made_of(data_folder: Path) -> None:
+    np.testing.assert_allclose(attitude(mounted(1.5, 0.2, -0.1)), (1.5, 0.2, -0.1))
+    calibration = data_folder / "kitti_road_sample" / "training" / "calib" / "um_000000.txt"
+    height, tilt, roll = attitude(kitti(calibration)[1])
+    assert height == pytest.approx(1.6, abs=0.05)  # as in KITTI's drawing of its car
+    assert abs(tilt) < 0.02 and abs(roll) < 0.03
+    # Turned about the upright axis and moved, it is the calibration's again.
+    pose = kitti(calibration)[1]
+    yaw = math.atan2(pose[1, 2], pose[0, 2])  # of the optical axis
+    turn = np.array([[math.cos(yaw), -math.sin(yaw), 0], [math.sin(yaw), math.cos(yaw), 0], [0, 0, 1]])
+    np.testing.assert_allclose(turn @ mounted(height, tilt, roll)[:, :3], pose[:, :3], atol=1e-6)
+    assert np.abs(pose[:2, 3]).max() < 0.3  # metres
+
+
+@pytest.mark.parametrize(("seed", "width"), [(0, 3.656), (1, 7.078), (7, 6.970)])
+def test_the_synthetic_road_has_its_width_on_the_ground(seed: int, width: float) -> None:
+    road = Road(seed)
+    k, height = road.camera(1242, 375)
+    lens = Lens(1242, 375, tuple(np.column_stack([k, np.zeros(3)]).ravel()))
+    truth = road.render(1242, 375)[1].astype(np.uint8) * 255
+    grid = GroundView(lens, mounted(height), Extent(0.05, 16, 0, 8)).grid(truth)
+    for ahead in (10, 12, 15):
+        assert 0.05 * (grid[:, round(ahead / 0.05)] == 0).sum() == pytest.approx(width, abs=0.11)
 
 
 @pytest.mark.parametrize(

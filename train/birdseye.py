@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from road_seg_node import kitti_calibration
 from train.data import DataError, Frame, each
 
 ROWS, COLUMNS = 800, 400
 METRES = 0.05  # a pixel's side
 LEFT, FAR = -10.0, 46.0  # the outer edges of column 0 and row 0, in metres of the road's X and Z
-# The matrices that the view needs of a calibration file, as (rows, columns).
-SHAPES = {"P2": (3, 4), "R0_rect": (3, 3), "Tr_cam_to_road": (3, 4)}
 
 
 def homographies(frames: Sequence[Frame]) -> dict[Frame, np.ndarray]:
@@ -33,24 +32,14 @@ def homography(calibration: Path) -> np.ndarray:
         DataError: the file is missing, or lacks a matrix, or has one that is not numbers of the right count.
     """
     try:
-        lines = calibration.read_text(encoding="ascii").splitlines()
+        matrices = kitti_calibration.read(calibration)
     except FileNotFoundError:
         raise DataError(
             f"{calibration} is missing: the bird's-eye view needs the calibration of every frame. Unpack KITTI's "
             "calib folder beside image_2, or choose --view perspective."
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{calibration} cannot be read as a calibration: {error}.") from None
-    entries = {name.strip(): values.split() for name, _, values in (line.partition(":") for line in lines)}
-    matrices = {}
-    for name, shape in SHAPES.items():
-        try:
-            matrices[name] = np.array(entries[name], np.float64).reshape(shape)
-        except KeyError:
-            raise DataError(f"{calibration} has no line '{name}:', which the bird's-eye view needs.") from None
-        except ValueError:
-            wanted = f"{shape[0] * shape[1]} numbers"
-            raise DataError(f"{calibration} has a line '{name}:' that does not hold {wanted}.") from None
+    except kitti_calibration.CalibrationError as error:
+        raise DataError(f"{error} The bird's-eye view needs it.") from None
     rectification, camera_to_road = np.eye(4), np.eye(4)
     rectification[:3, :3] = matrices["R0_rect"]
     camera_to_road[:3] = matrices["Tr_cam_to_road"]
