@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
@@ -43,7 +42,6 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_preset: Path, fr
 
 def test_a_run_leaves_checkpoints_and_a_model_that_the_node_takes(finished_run: tuple[Path, str]) -> None:
     run, printed = finished_run
-    assert {p.name for p in run.iterdir()} == {"best.pt", "last.pt", "previous.pt", "road_seg.onnx"}
     info = RoadSegmenter(run / "road_seg.onnx", "cpu").info
     assert info.architecture == "VGG-FCN-8 width 0.0625 batch-norm pool5"
     assert info.metrics["road_iou"].keys() == {"synthetic", info.dataset.split(", ")[0]}
@@ -65,8 +63,7 @@ def test_a_drive_that_is_left_out_is_not_validated_on(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir(exist_ok=True)
         for number in range(4):
             add_frame(tmp_path / folder, f"{drive}_{number:06}.png")
-    options = argparse.Namespace(data=[tmp_path / "training"], leave_out=["b"])
-    frames = gather(options, presets.load("compact", {"synthetic_share": 0.0}))
+    frames = gather([tmp_path / "training"], ["b"], presets.load("compact", {"synthetic_share": 0.0}))
     assert (len(frames.training), [len(held) for held in frames.held.values()]) == (3, [1])
     assert {frame.drive for frame in frames.training} == {"a"}
 
@@ -76,16 +73,16 @@ def test_two_folders_of_one_name_are_both_validated_on(tmp_path: Path) -> None:
         for number in range(4):
             (tmp_path / folder / "road").mkdir(parents=True, exist_ok=True)
             add_frame(tmp_path / folder / "road", f"um_{number:06}.png")
-    options = argparse.Namespace(data=[tmp_path / "a" / "road", tmp_path / "b" / "road"], leave_out=[])
-    frames = gather(options, presets.load("compact", {"synthetic_share": 0.0}))
+    frames = gather(
+        [tmp_path / "a" / "road", tmp_path / "b" / "road"], [], presets.load("compact", {"synthetic_share": 0.0})
+    )
     assert {frame.folder.parent.name for frame in frames.held["road"]} == {"a", "b"}
 
 
 def test_too_few_frames_are_a_sentence(tmp_path: Path) -> None:
     add_frame(tmp_path, "um_000000.png")
-    options = argparse.Namespace(data=[tmp_path], leave_out=[])
     with pytest.raises(DataError, match="too few frames"):
-        gather(options, presets.load("compact", {}))
+        gather([tmp_path], [], presets.load("compact", {}))
 
 
 def test_without_kitti_it_says_where_to_get_it_and_how_to_try_without(tmp_path: Path) -> None:

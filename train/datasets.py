@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 
 from train.augment import Pair
 from train.data import DataError, Frame, find_frames, leave_out, read_all, split_validation
@@ -57,22 +58,22 @@ def scenes(count: int, first_seed: int) -> list[Frame]:
     return [scene(i, first_seed + i, *size, time=float(i % 7)) for i, size in enumerate(sizes)]
 
 
-def gather(options: argparse.Namespace, preset: Preset) -> RunFrames:
-    """The frames of the folders in `options.data` without the drives in `options.leave_out`, and scenes.
+def gather(folders: Sequence[Path], left_out: Sequence[str], preset: Preset) -> RunFrames:
+    """The frames of `folders` without the drives that are left out, and synthetic scenes.
 
     Raises:
         DataError: a folder is no data set, or has too few frames.
     """
     frames = RunFrames()
-    found = {folder: find_frames(folder) for folder in options.data}
-    if options.leave_out:
-        kept = set(leave_out([f for members in found.values() for f in members], options.leave_out))
+    found = {folder: find_frames(folder) for folder in folders}
+    if left_out:
+        kept = set(leave_out([f for members in found.values() for f in members], left_out))
         found = {folder: [f for f in members if f in kept] for folder, members in found.items()}
     for folder, members in found.items():
         name = folder.parent.name if folder.name == "training" else folder.name
         beside = folder.parent / "validation"
         held = find_frames(beside) if beside.is_dir() and folder.name == "training" else []
-        held = [frame for frame in held if frame.drive not in options.leave_out]
+        held = [frame for frame in held if frame.drive not in left_out]
         if not held:
             members, held = split_validation(members, preset.validation_share)
         if not members or not held:

@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from train.answers import Answers
-from train.data import IGNORE, DataError, Frame, write_whole
+from train.data import DataError, Frame, write_whole
 from train.metrics import FIGURES, RoadCounts, text
+from train.pictures import errors
 from train.tally import POOLED, shown
 
 FIGURES_FILE, PAGE_FILE = "metrics.json", "report.png"
@@ -23,9 +24,6 @@ SHOWN = 3  # best and worst frames
 MOST_CURVES = 6  # with more categories a plot shows the pooled counts alone
 MOST_ROWS = 12  # of the table, likewise
 WIDTH = 15.0  # inches, of 100 pixels each
-# What KITTI's own result pages use, as BGR: green is road found, red road missed, blue road where there is none.
-FOUND, MISSED, WRONG = (0, 200, 0), (0, 0, 255), (255, 60, 0)
-OPACITY, NOT_VALID = 0.45, 0.4  # share of the colour; brightness of pixels that count nowhere
 
 
 def prepare(folder: Path) -> None:
@@ -59,16 +57,6 @@ def write(
             pictures.append((f"{end}: {frame.image.stem}, IoU {iou:.4f}", picture))
     title = f"{answers.title}\n{data}"
     write_whole(folder / PAGE_FILE, page(title, views, pictures, answers.threshold))
-
-
-def errors(image: np.ndarray, probability: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarray:
-    """uint8 [H, W, 3] BGR: `image` with its errors in colour where probability / 255 >= threshold is called road."""
-    said, road = probability / 255 >= threshold, labels == 1
-    picture = image.astype(np.float32)
-    for colour, where in ((FOUND, said & road), (MISSED, ~said & road), (WRONG, said & (labels == 0))):
-        picture[where] = (1 - OPACITY) * picture[where] + OPACITY * np.array(colour, np.float32)
-    picture[labels == IGNORE] *= NOT_VALID
-    return picture.round().astype(np.uint8)
 
 
 def page(

@@ -17,10 +17,12 @@ from tqdm import tqdm
 
 from train import checkpoint
 from train.augment import CropBatches, Pair
+from train.events import Events
 from train.interruption import Interrupted, Interruption
 from train.learner import Learner, NotFiniteError
+from train.metrics import RoadCounts
 from train.preset import PresetError
-from train.validation import validate
+from train.validation import shown, validate
 
 PLACE = ("epoch", "batch", "losses", "metrics", "best")
 FREE_TO_CHANGE = {"init", "workers"}  # what a resumed run may have otherwise: it changes no weight
@@ -71,6 +73,12 @@ class Run:
         self.recent: deque[float] = deque(maxlen=DIVERGED_STEPS)
         self.interruption = Interruption()
         self.saved = time.monotonic()
+        self.events: Events | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps of the run that are done."""
+        return self.epoch * len(self.batches) + self.batch
 
     def answer(self) -> dict[str, Any]:
         """What an export or an evaluation needs: the averaged network and what is known of it."""
@@ -137,6 +145,7 @@ class Run:
             disable=None if self.processes.first else True,
             leave=False,
         )
+        start = time.monotonic()
         for images, labels in progress:
             try:
                 loss = self.learner.step(images, labels, self.epoch, self.batch)
@@ -146,9 +155,22 @@ class Run:
             self.losses.append(loss)
             self.batch += 1
             progress.set_postfix(loss=f"{loss:.4f}")
+            if self.events:
+                speed = self.preset.batch_size / (time.monotonic() - start)
+                self.events.step(self.steps, loss, self.learner.learning_rate, speed)
             self.stop_if_asked()
             if time.monotonic() - self.saved > self.save_every:
                 self.save()
+            start = time.monotonic()
+
+    def show(self, events: Events, counts: dict[str, RoadCounts], threshold: float) -> None:
+        """The validation in TensorBoard: table, curves, and the same few frames each time."""
+        events.epoch(self.steps, counts, threshold)
+        for name, picture in shown(
+            self.learner.averaged.module, self.preset.resize, self.validation, threshold, self.processes
+        ):
+            events.picture(self.steps, name, picture)
+        events.flush()
 
     def stop_if_asked(self) -> None:
         """Save and raise Interrupted where a signal reached any of the processes."""
@@ -188,6 +210,8 @@ class Run:
             "road_iou": {name: round(c.iou(threshold), 4) for name, c in counts.items()},
             "mean_road_iou": round(mean, 4),
         }
+        if self.events:
+            self.show(self.events, counts, threshold)
         better = mean > self.best
         self.best = max(self.best, mean)
         # The best first: killed between the two, the run does this epoch again and finds the same.

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ from train.contract import RoadProbability
 from train.distributed import Processes
 from train.metrics import RoadCounts
 from train.model import VGGFCN8
+from train.pictures import errors
+
+SHOWN = 4  # frames
 
 
 def validate(
@@ -33,3 +36,20 @@ def validate(
     counts = torch.from_numpy(np.stack([[counts.road, counts.other] for counts in own.values()]))
     total = processes.sum(counts.to(processes.device)).cpu().numpy()
     return {name: RoadCounts(road, other) for name, (road, other) in zip(own, total, strict=True)}
+
+
+def shown(
+    network: VGGFCN8,
+    resize: Mapping[str, Any],
+    sets: Mapping[str, Sequence[Pair]],
+    threshold: float,
+    processes: Processes,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and pictures, uint8 [H, W, 3] BGR, of a few frames with the network's errors; always the same frames."""
+    frames = [(f"{name}_{i}", pair) for name, pairs in sets.items() for i, pair in enumerate(pairs)]
+    whole = RoadProbability(network, resize).eval()
+    for i in sorted({len(frames) * k // SHOWN for k in range(SHOWN)}) if frames else ():
+        name, (image, labels) = frames[i]
+        with torch.inference_mode():
+            probability = whole(torch.from_numpy(image)[None].to(processes.device))[0].cpu().numpy()
+        yield name, errors(image, probability, labels, threshold)

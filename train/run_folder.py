@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a run, beside its checkpoints: what it was made of, and what it said.
+
+preset.yaml        every value of the preset, with the command line's changes; --preset takes it
+run.json           the other options, and of every start: command, code, machine
+uncommitted.patch  what the code had besides its commit
+log.txt            what was said
+events.out.*       for TensorBoard
+road_seg.onnx      the model file
+report/            its evaluation on the held-out frames
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import sys
+import time
+from logging.handlers import MemoryHandler
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from train import environment
+from train.data import DataError, write_whole
+from train.distributed import Processes
+from train.preset import Preset
+
+PRESET, RECORD, PATCH, LOG = "preset.yaml", "run.json", "uncommitted.patch", "log.txt"
+MODEL, REPORT = "road_seg.onnx", "report"
+
+
+class RunLog(MemoryHandler):
+    """Keeps what is said until the run has a folder, then writes it to log.txt there."""
+
+    def __init__(self) -> None:
+        super().__init__(capacity=sys.maxsize, flushLevel=sys.maxsize)
+
+    def open(self, folder: Path) -> None:
+        """Raises OSError."""
+        self.setTarget(_LogFile(folder / LOG))
+        self.capacity = 1  # from now on every line at once
+        self.flush()
+
+
+class _LogFile(logging.FileHandler):
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8")
+        self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A full disk ends the run with a sentence, except where that sentence is what cannot be written."""
+        if record.levelno < logging.ERROR:
+            raise  # noqa: PLE0704 (the error that is being handled)
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    """The options of the run in `folder`.
+
+    Raises:
+        DataError: there is none.
+    """
+    path = folder / RECORD
+    try:
+        options: dict[str, Any] = json.loads(path.read_text())["options"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(
+            f"There is nothing to resume in {folder}: it has no {path.name}. Name a run."
+        ) from None
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path} cannot be read: {error}. Start the run anew.") from None
+    return options
+
+
+def record(
+    folder: Path, preset: Preset, options: dict[str, Any], begin: str, processes: Processes, resumed: bool
+) -> None:
+    """Note what the run is made of, and open its log; `begin` says where in the run this start begins.
+
+    Raises:
+        DataError: the folder cannot be made or written.
+    """
+    path = folder / RECORD
+    code = environment.commit()
+    start = {
+        "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "begin": begin,
+        "command": shlex.join([sys.executable, *sys.argv]),
+        "directory": str(Path.cwd()),
+        "code": code,
+        "machine": environment.machine(processes),
+    }
+    starts = json.loads(path.read_text())["starts"] if resumed else []
+    if not resumed:
+        text = yaml.safe_dump(preset.as_dict(), sort_keys=False, allow_unicode=True)
+        write_whole(folder / PRESET, text.encode())
+    if code and code["uncommitted_changes"]:
+        write_whole(folder / PATCH, (environment.git("diff", "HEAD") or "").encode())
+    text = json.dumps({"options": options, "starts": [*starts, start]}, indent=2)
+    write_whole(path, f"{text}\n".encode())
+    for handler in logging.getLogger("train").handlers:
+        if isinstance(handler, RunLog):
+            handler.open(folder)

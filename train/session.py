@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run from its frames to its report."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from export.export import export_checkpoint
+from train import checkpoint, evaluate, run_folder
+from train.answers import ModelFile
+from train.augment import CropBatches, Pair
+from train.contract import normalise
+from train.data import DataError
+from train.datasets import RunFrames, gather
+from train.distributed import Processes
+from train.events import Events
+from train.learner import Learner, new_network
+from train.preset import Preset
+from train.run import Run
+from train.tally import PERSPECTIVE
+from train.weights import find_weights, start_from
+
+CALIBRATION_BATCHES = 16  # for the batch norm of a model file to start from
+
+log = logging.getLogger("train")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to be.
+
+    Attributes:
+        preset: every value of the training.
+        data: folders in KITTI Road's layout; with none, it trains on synthetic scenes alone.
+        left_out: drives not to train or validate on.
+        micro_batch: how many frames a process has in memory at once; None for its share of a batch.
+        folder: of the run.
+        resume: go on with the run that is there.
+        save_every: minutes between checkpoints, besides those at each epoch's end.
+    """
+
+    preset: Preset
+    data: tuple[Path, ...]
+    left_out: tuple[str, ...]
+    micro_batch: int | None
+    folder: Path
+    resume: bool
+    save_every: float
+
+    def record(self) -> dict[str, Any]:
+        """What a resume takes from the folder where its command line does not say it; beside it lies the preset."""
+        return {
+            "data": [str(folder.resolve()) for folder in self.data],
+            "leave_out": list(self.left_out),
+            "micro_batch": self.micro_batch,
+        }
+
+
+def carry_out(plan: Plan, processes: Processes) -> None:
+    """Train, or go on, to the end; the first process exports the model file and writes the report.
+
+    Raises:
+        DataError, PresetError, WeightsError: the plan cannot be carried out; nothing was written.
+        CheckpointError, TrainingError, Interrupted: see `Run.train`.
+        ExportError: the trained network cannot be exported.
+    """
+    preset, folder = plan.preset, plan.folder
+    if checkpoint.exists(folder) and not plan.resume:
+        raise DataError(f"{folder} already holds a run. Go on with --resume, or choose another --run.")
+    saved = checkpoint.newest_good(folder) if checkpoint.exists(folder) else None
+    source = None if saved else find_weights(preset.init, preset.width, preset.batch_norm)
+    frames = gather(plan.data, plan.left_out, preset)
+    training, held = frames.read()
+    batches = batches_of(training, frames.weights, preset)
+    network = new_network(preset)
+    if saved is None:
+        images = (normalise(images) for images, _ in islice(batches, CALIBRATION_BATCHES))
+        log.info(start_from(network, source, images))
+    learner = Learner(preset, network, len(batches), processes, plan.micro_batch)
+    share = slice(processes.rank, None, processes.count)
+    validation = {name: pairs[share] for name, pairs in held.items()}
+    run = Run(learner, batches, validation, folder, plan.save_every * 60)
+    if saved is not None:
+        run.resume(*saved)
+    begin = f"epoch {run.epoch + 1}, batch {run.batch + 1}" if saved else "the beginning"
+    if plan.resume:
+        log.info(f"Going on from {begin}.")
+    if processes.first:
+        run_folder.record(folder, preset, plan.record(), begin, processes, resumed=plan.resume)
+        run.events = Events(folder, run.steps)
+    where = f"{processes.count} processes on {learner.device.type}" if processes.count > 1 else learner.device.type
+    log.info(f"Training {learner.network.architecture} on {where}, into {folder}.")
+    run.train()
+    if processes.first:
+        finish(plan, frames)
+
+
+def batches_of(pairs: list[Pair], weights: list[float], preset: Preset) -> CropBatches:
+    """The preset's batches of these pairs."""
+    width = preset.resize["width"]
+    return CropBatches(pairs, weights, preset.batch_size, preset.crops, width, preset.augmentation, preset.seed)
+
+
+def finish(plan: Plan, frames: RunFrames) -> None:
+    """Export the best checkpoint, and evaluate the model file on the held-out frames, as a robot runs it."""
+    model = plan.folder / run_folder.MODEL
+    export_checkpoint(plan.folder / checkpoint.BEST, model, images=plan.data[0] / "image_2" if plan.data else None)
+    sets = {f"{name} ({len(members)})": members for name, members in frames.held.items()}
+    evaluate.evaluate(ModelFile(model), sets, [PERSPECTIVE], plan.folder / run_folder.REPORT)
+    log.info(f"\nWrote {model}. See it run:\n  ros2 launch road_seg_node seg.launch.py model:={model.resolve()}")
