@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What colcon installs: the Python package, its two programs, and the files under share/road_seg_node."""
+"""What colcon installs: the Python package, its three programs, and the files under share/road_seg_node."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ setup(
         "console_scripts": [
             "road_seg_node = road_seg_node.node:main",
             "road_seg_camera = road_seg_node.camera:main",
+            "road_seg_recorder = road_seg_node.recorder:main",
         ],
     },
 )

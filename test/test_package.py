@@ -110,7 +110,7 @@ def test_every_shipped_file_is_installed(tmp_path: Path) -> None:
 def test_programs_can_be_called() -> None:
     scripts = ast.literal_eval(setup_arguments()["entry_points"])["console_scripts"]
     programs = dict(script.split(" = ") for script in scripts)
-    assert set(programs) == {"road_seg_node", "road_seg_camera"}
+    assert set(programs) == {"road_seg_node", "road_seg_camera", "road_seg_recorder"}
     for target in programs.values():
         module, _, function = target.partition(":")
         assert callable(getattr(importlib.import_module(module), function))
