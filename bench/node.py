@@ -1,130 +1,192 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many camera frames arrive at the node and are answered, with the shipped Fast DDS profile and without.
+"""From the camera to the mask over real DDS: the node beside the plainest one that one would write.
 
-    .venv/bin/python bench/node.py --rate 30 --frames 900
+    .venv/bin/python bench/node.py --rates 10,30,60 --seconds 60 --json node.json
 
-Camera, node and this listener are three processes over real DDS on this machine. The camera shows 1242x375 pictures
-of the synthetic road, made beforehand so that drawing them costs nothing while it is measured.
+Camera, node and listener are three processes. bench/README.md says how to read the table.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
 import signal
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import cv2
-import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.node import Node
-from rclpy.qos import QoSProfile
-from rclpy.time import Time
-from sensor_msgs.msg import Image
-
+from road_seg_node.camera_sources import HEIGHT, WIDTH
 from road_seg_node.dds_profile import VARIABLES, use_shipped_profile
-from road_seg_node.scene import Road
+from road_seg_node.frame_accounts import WINDOW
+from road_seg_node.parameters import SHIPPED_MODEL
+from road_seg_node.shipped import shipped_file
 
 ROOT = Path(__file__).resolve().parents[1]
-WIDTH, HEIGHT = 1242, 375
-PICTURES = 30
-PATIENCE = 60.0  # seconds without anything new before a run is given up
+STAGES = ("transport", "wait", "convert", "infer", "publish")
+OWN = ("wait", "convert", "publish")  # what the node adds to transport and inference
+HEADER = (
+    f"{'node':30} {'Hz':>3} {'sent':>5} {'arrived':>7} {'answered':>8} {'superseded':>10} {'masks':>5} "
+    f"{'latency p50':>11} {'p99':>6} {'begin':>6} {'end':>6} {'transport':>9} {'infer':>6} {'own':>5} {'CPU s':>6}"
+)
 
 
-class Listener(Node):
-    """Takes the masks as a planner does, and the node's own counts from its diagnostics."""
+@dataclass(frozen=True)
+class Variant:
+    """A node to be measured, with the shipped Fast DDS profile in all three processes or with none."""
 
-    def __init__(self) -> None:
-        super().__init__("listener")
-        self.latencies: list[float] = []  # milliseconds, camera stamp to mask
-        self.counts: dict[str, str] = {}
-        self.heard = time.monotonic()
-        self.create_subscription(Image, "/road_seg/mask", self._on_mask, QoSProfile(depth=10))
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, QoSProfile(depth=10))
+    name: str
+    plain: bool
+    profile: bool
 
-    def _on_mask(self, msg: Image) -> None:
-        age = self.get_clock().now() - Time.from_msg(msg.header.stamp)
-        self.latencies.append(age.nanoseconds / 1e6)
-        self.heard = time.monotonic()
+    def environ(self) -> dict[str, str]:
+        environ = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+        environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 100 + 1))
+        if self.profile:
+            use_shipped_profile(environ)
+        return environ
 
-    def _on_diagnostics(self, msg: DiagnosticArray) -> None:
-        self.counts = {item.key: item.value for status in msg.status for item in status.values}
-
-
-def start(module: str, environ: dict[str, str], **parameters: object) -> subprocess.Popen[bytes]:
-    arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    command = [sys.executable, "-m", f"road_seg_node.{module}", "--ros-args", *arguments]
-    return subprocess.Popen(command, env=environ, cwd=ROOT, stdout=subprocess.DEVNULL)
+    def command(self, model: Path) -> list[str | Path]:
+        if self.plain:
+            return [ROOT / "bench" / "plain_node.py", model]
+        return ["-m", "road_seg_node.node", "--ros-args", "-p", f"model:={model}", "--log-level", "warn"]
 
 
-def measure(folder: Path, rate: float, frames: int, model: Path | None, environ: dict[str, str]) -> tuple[float, ...]:
-    """(arrived at the node, answered, masks that reached the listener, median and p99 latency in ms)."""
-    os.environ.update(environ)
-    rclpy.init()
-    listener = Listener()
-    node = start("node", environ, **({"model": model} if model else {}))
-    camera = None
+VARIANTS = (
+    Variant("road_seg_node", plain=False, profile=True),
+    Variant("plain node", plain=True, profile=False),
+    Variant("plain node, shipped profile", plain=True, profile=True),
+    Variant("road_seg_node, no profile", plain=False, profile=False),
+)
+
+
+def start(environ: dict[str, str], command: list[str | Path]) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, *command], env=environ, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def end(process: subprocess.Popen[str]) -> Any:
+    """Ctrl-C, and the JSON that the process prints at its end; None where there is none."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[0].strip().splitlines()
+    return json.loads(said[-1]) if said else None
+
+
+def processor_seconds(process: subprocess.Popen[str]) -> float:
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(variant: Variant, rate: float, seconds: float, model: Path) -> dict[str, Any]:
+    """A row: what became of the frames of one run."""
+    environ = variant.environ()
+    processes = [start(environ, variant.command(model)), start(environ, [ROOT / "bench" / "mask_listener.py"])]
+    node, listener = processes
     try:
-        while not listener.counts and node.poll() is None:
-            rclpy.spin_once(listener, timeout_sec=0.1)
-        camera = start("camera", environ, source=folder, rate=rate, count=frames, wait_for_subscribers=1)
-        listener.heard = time.monotonic()
-        while camera.poll() is None and time.monotonic() - listener.heard < PATIENCE:
-            rclpy.spin_once(listener, timeout_sec=0.1)
-        last = time.monotonic() + 2.5  # the node reports once a second
-        while time.monotonic() < last:
-            rclpy.spin_once(listener, timeout_sec=0.1)
+        camera_command = [ROOT / "bench" / "steady_camera.py", "--rate", str(rate), "--seconds", str(seconds)]
+        camera = start(environ, camera_command)
+        processes.append(camera)
+        assert camera.stdout is not None
+        begun = json.loads(camera.stdout.readline())["begun"]
+        before = processor_seconds(node)
+        sent = json.loads(camera.stdout.readline())
+        camera.wait(60)
+        processor = processor_seconds(node) - before
+        heard = end(listener)
+        frames = end(node)
     finally:
-        for process in (camera, node):
-            if process is not None and process.poll() is None:
-                process.send_signal(signal.SIGINT)
-                process.wait(10)
-        listener.destroy_node()
-        rclpy.try_shutdown()
-    if node.returncode or not listener.counts:
-        sys.exit("bench/node.py: the node did not run; its own words are above.")
-    arrived, answered = (int(listener.counts[f"frames {word}"]) for word in ("received", "answered"))
-    times = sorted(listener.latencies) or [float("nan")]
-    return arrived, answered, len(listener.latencies), statistics.median(times), times[int(0.99 * (len(times) - 1))]
+        for process in processes:
+            process.kill()
+            process.wait()
+    row = {"node": variant.name, "hz": rate, "sent": sent["sent"], "late": sent["late"], "cpu_s": processor}
+    row |= _plain(frames, begun) if variant.plain else _ours(heard["reports"], begun)
+    latencies = [1000 * latency for stamp, latency in heard["masks"] if stamp >= begun]
+    third = max(1, len(latencies) // 3)
+    return row | {
+        "masks": len(latencies),
+        "latency_p50_ms": percentile(latencies, 0.5),
+        "latency_p99_ms": percentile(latencies, 0.99),
+        "first_third_p50_ms": percentile(latencies[:third], 0.5),
+        "last_third_p50_ms": percentile(latencies[-third:], 0.5),
+    }
+
+
+def _plain(frames: list[tuple[int, dict[str, float]]], begun: int) -> dict[str, Any]:
+    counted = [seconds for stamp, seconds in frames if stamp >= begun]
+    row: dict[str, Any] = {"arrived": len(counted), "answered": len(counted), "superseded": 0}
+    for stage in STAGES:
+        values = [1000 * seconds[stage] for seconds in counted if stage in seconds]
+        row |= {f"{stage}_p50_ms": percentile(values, 0.5), f"{stage}_p99_ms": percentile(values, 0.99)}
+    return row | _own(row)
+
+
+def _ours(reports: list[tuple[float, dict[str, str]]], begun: int) -> dict[str, Any]:
+    """From /diagnostics: the median of its p50, once a second, and the worst of its p99."""
+    before = [values for at, values in reports if at < begun / 1e9][-1]
+    after = [values for at, values in reports if at > begun / 1e9 + 1]
+    row: dict[str, Any] = {}
+    for name, key in (("arrived", "received"), ("answered", "answered"), ("superseded", "superseded")):
+        row[name] = int(after[-1][f"frames {key}"]) - int(before[f"frames {key}"])
+    # Its percentiles are of the last WINDOW frames, which only then are all of this run.
+    answered = int(before["frames answered"]) + WINDOW
+    full = [values for values in after if int(values["frames answered"]) >= answered] or after[-1:]
+    for stage in STAGES:
+        p50, p99 = ([float(values[f"{stage} {p} [ms]"]) for values in full] for p in ("p50", "p99"))
+        row |= {f"{stage}_p50_ms": statistics.median(p50), f"{stage}_p99_ms": max(p99)}
+    row |= {"provider": after[-1]["provider"], "precision": after[-1]["precision"]}
+    return row | _own(row)
+
+
+def _own(row: dict[str, Any]) -> dict[str, float]:
+    return {"own_p50_ms": sum(row[f"{stage}_p50_ms"] or 0.0 for stage in OWN)}
+
+
+def percentile(values: list[float], fraction: float) -> float | None:
+    return sorted(values)[round(fraction * (len(values) - 1))] if values else None
+
+
+def line(row: dict[str, Any]) -> str:
+    def figure(name: str, width: int) -> str:
+        value = row[name]
+        return f"{'-' if value is None else format(value, '.1f'):>{width}}"
+
+    return (
+        f"{row['node']:30} {row['hz']:3.0f} {row['sent']:5} {row['arrived']:7} {row['answered']:8} "
+        f"{row['superseded']:10} {row['masks']:5} {figure('latency_p50_ms', 11)} {figure('latency_p99_ms', 6)} "
+        f"{figure('first_third_p50_ms', 6)} {figure('last_third_p50_ms', 6)} {figure('transport_p50_ms', 9)} "
+        f"{figure('infer_p50_ms', 6)} {figure('own_p50_ms', 5)} {figure('cpu_s', 6)}"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=float, default=30.0, help="frames a second (30)")
-    parser.add_argument("--frames", type=int, default=900, help="frames in each run (900)")
-    parser.add_argument("--model", type=Path, help="a model file (the one that ships)")
+    parser.add_argument("--rates", default="10,30,60", help="of the camera, in Hz (10,30,60)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of each run (60)")
+    parser.add_argument(
+        "--model", type=Path, default=shipped_file(SHIPPED_MODEL), help="a model file (the shipped one)"
+    )
+    parser.add_argument("--only", default="", help="a regular expression that the names of the nodes must have in them")
+    parser.add_argument("--json", type=Path, help="write the rows there")
     options = parser.parse_args()
-    bare = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    bare.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 100 + 1))
-    profiled = dict(bare)
-    use_shipped_profile(profiled)
-    print(f"{options.frames} frames of {WIDTH}x{HEIGHT} bgr8 at {options.rate:g} Hz, {os.cpu_count()} cores")
-    print(f"{'Fast DDS':16} {'sent':>5} {'arrived':>8} {'answered':>9} {'masks':>6} {'p50 ms':>7} {'p99 ms':>7}")
-    with tempfile.TemporaryDirectory() as folder:
-        road = Road(0)
-        for i in range(PICTURES):
-            cv2.imwrite(f"{folder}/{i:03}.jpg", road.render(WIDTH, HEIGHT, i / options.rate)[0])
-        for name, environ in (("shipped profile", profiled), ("as it comes", bare)):
-            # A process of its own for each run: Fast DDS reads its profile once.
-            child = os.fork()
-            if child == 0:
-                for variable in VARIABLES:
-                    os.environ.pop(variable, None)
-                arrived, answered, masks, p50, p99 = measure(
-                    Path(folder), options.rate, options.frames, options.model, environ
-                )
-                row = f"{name:16} {options.frames:5} {arrived:8.0f} {answered:9.0f} {masks:6.0f} {p50:7.1f} {p99:7.1f}"
-                print(row, flush=True)
-                os._exit(0)
-            if os.waitpid(child, 0)[1]:
-                sys.exit(1)
+    rates = [float(rate) for rate in options.rates.split(",")]
+    print(f"{WIDTH}x{HEIGHT} bgr8, {options.seconds:g} s each, {os.cpu_count()} cores, {options.model.name}")
+    print(HEADER, flush=True)
+    rows = []
+    for rate in rates:
+        for variant in VARIANTS:
+            if re.search(options.only, variant.name):
+                rows.append(measure(variant, rate, options.seconds, options.model))
+                print(line(rows[-1]), flush=True)
+    if options.json:
+        beside = options.json.with_name(options.json.name + ".part")
+        beside.write_text(json.dumps(rows, indent=1) + "\n")
+        beside.replace(options.json)
 
 
 if __name__ == "__main__":
