@@ -66,9 +66,8 @@ class Operator(Node):
         self.report = {item.key: item.value for status in msg.status for item in status.values}
 
     def _every_second(self) -> None:
-        status = Path(f"/proc/{self._pid}/status").read_text()
-        resident = int(status.partition("VmRSS:")[2].split()[0]) / 1000
-        self.memory.append((time.monotonic() - self._begun, resident))
+        pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[1])
+        self.memory.append((time.monotonic() - self._begun, pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
         if self._passing:
             for subscription in self._passing:
                 self.destroy_subscription(subscription)
@@ -96,8 +95,10 @@ def soak(minutes: float, rate: float, model: Path) -> dict[str, Any]:
         ]
         camera = start(dict(os.environ), command)
         processes.append(camera)
-        while camera.poll() is None and node.poll() is None:
+        while camera.poll() is None:
             rclpy.spin_once(operator, timeout_sec=0.1)
+            if node.poll() is not None:
+                sys.exit("soak.py: the node ended; its own words are above.")
         until = time.monotonic() + QUIET
         while time.monotonic() < until or not all(reload.done() for reload in operator.reloads):
             rclpy.spin_once(operator, timeout_sec=0.1)

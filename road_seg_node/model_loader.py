@@ -53,10 +53,11 @@ class ModelLoader:
         before, self._seen = self._seen, self._signature()
         return self._seen is not None and self._seen == before and self._seen != self._tried
 
-    def join(self) -> None:
-        """Waits for the model that is being loaded."""
+    def finish(self, seconds: float) -> bool:
+        """Waits for a model that is being loaded, no longer than that; whether none is any more."""
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(seconds)
+        return self._thread is None or not self._thread.is_alive()
 
     def _reload(
         self, size: tuple[int, int] | None, take: Callable[[RoadSegmenter], None], done: Callable[[], None]

@@ -8,6 +8,7 @@ Each of those says why it is a thread of its own.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -42,6 +43,7 @@ NODE_NAME = "road_seg"
 # Seconds after which SIGALRM ends a shutdown that hangs: while another process dies, Fast DDS has been seen to wait for
 # itself for ever as it gave up its participant, and no Python runs meanwhile.
 SHUTDOWN = 10
+LOADING = 1.0  # seconds that the end waits for a model that is being loaded again; TensorRT takes minutes
 
 
 class RoadSegNode(ManagedNode):
@@ -58,7 +60,7 @@ class RoadSegNode(ManagedNode):
         self._accounts = FrameAccounts()
         self._log = ThrottledLog(self.get_logger())
         self._outputs: Outputs | None = None
-        self._loader: ModelLoader | None = None
+        self.loader: ModelLoader | None = None
         self._worker: Worker | None = None
         self._inputs: Inputs | None = None
         self.add_post_set_parameters_callback(self._on_parameters)
@@ -76,7 +78,7 @@ class RoadSegNode(ManagedNode):
         if not self.context.ok():  # SIGTERM came while the model was loading
             raise ExternalShutdownException
         self._outputs = Outputs(self, values.ground_frame, self._log)
-        self._loader = loader
+        self.loader = loader
         self._worker = Worker(segmenter, self._outputs, values, self._accounts, self._log, self.context)
         self._say_what_runs(segmenter)
 
@@ -95,7 +97,7 @@ class RoadSegNode(ManagedNode):
             self._worker.stop()
 
     def cleanup(self) -> None:
-        self._worker, self._loader = None, None
+        self._worker, self.loader = None, None
         if self._outputs is not None:
             self._outputs.close()
             self._outputs = None
@@ -103,8 +105,6 @@ class RoadSegNode(ManagedNode):
     def destroy_node(self) -> None:
         if self._worker is not None:
             self._worker.stop()
-        if self._loader is not None:
-            self._loader.join()
         super().destroy_node()
 
     def _say_what_runs(self, segmenter: RoadSegmenter) -> None:
@@ -131,7 +131,7 @@ class RoadSegNode(ManagedNode):
         return response
 
     async def _on_reload_model(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        loader, worker = self._loader, self._worker
+        loader, worker = self.loader, self._worker
         if loader is None or worker is None:
             response.message = f"The node is {self.state}: configure loads the model."
             return response
@@ -173,7 +173,7 @@ class RoadSegNode(ManagedNode):
         complaint = ""
         if self._inputs is not None and self.values.enabled:
             complaint = self._inputs.complaint(self.values.image_timeout)
-        loader, worker = self._loader, self._worker
+        loader, worker = self.loader, self._worker
         if loader is not None and worker is not None and self.values.watch_model and loader.has_changed():
             self._reload(loader, worker)
         segmenter = None if worker is None else worker.segmenter
@@ -244,6 +244,9 @@ def main(args: list[str] | None = None) -> int:
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+        if node is not None and node.loader is not None and not node.loader.finish(LOADING):
+            # Nothing can break that off, Python would wait for it, and nobody will use it.
+            os._exit(0)
     return 0
 
 
