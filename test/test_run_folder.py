@@ -60,7 +60,7 @@ def test_the_preset_in_the_folder_is_the_one_that_was_run(stopped_and_resumed: P
 def test_the_record_names_command_code_and_machine(stopped_and_resumed: Path) -> None:
     record = json.loads((stopped_and_resumed / run_folder.RECORD).read_text())
     data = stopped_and_resumed.parent / "frames"
-    assert record["options"] == {"data": [str(data)], "leave_out": [], "micro_batch": None}
+    assert record["options"] == {"data": [str(data)], "leave_out": [], "micro_batch": None, "fold": None}
     first, second = record["starts"]
     assert "--seed 5" in first["command"] and "--resume" in second["command"]
     assert (first["begin"], second["begin"]) == ("the beginning", "epoch 2, batch 5")

@@ -16,6 +16,7 @@ import numpy as np
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
 FRAME_NAME = re.compile(r"(?P<drive>.+)_(?P<number>[^_]+)$")
 MOST_NAMED = 10  # broken files in one message
+MANY_DRIVES = 10  # from so many on, whole drives are held out
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 IGNORE = 255  # label of a pixel without valid ground truth; 0 is not road, 1 is road
 # Ground truth colours of KITTI Road as BGR; OpenCV reads in that order.
@@ -244,7 +245,7 @@ def split_validation(frames: Sequence[Frame], share: float) -> tuple[list[Frame]
     drives: dict[str, list[Frame]] = defaultdict(list)
     for frame in frames:
         drives[frame.drive].append(frame)
-    if len(drives) >= 10:
+    if len(drives) >= MANY_DRIVES:
         step = round(1 / share)
         held = set(sorted(drives)[step - 1 :: step])
         validation = [f for f in frames if f.drive in held]

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from train.augment import Pair
-from train.data import DataError, Frame, find_frames, leave_out, read_all, split_validation
+from train.data import MANY_DRIVES, DataError, Frame, find_frames, leave_out, read_all, split_validation
 from train.preset import Preset
 from train.scenes import scene
 
@@ -18,6 +19,7 @@ SCENE_SIZES = ((480, 360), (320, 227), (576, 160), (1242, 375))
 TRAINING_SEED, VALIDATION_SEED = 1_000_000, 2_000_000  # of scenes; the demo's and the tests' seeds are small
 SCENES_ONLY = 400  # scenes an epoch of a run without a data set
 SCENE_POOL = 4  # times as many scenes as an epoch shows are rendered, so that epochs differ
+SYNTHETIC = "synthetic"  # the data set's name
 
 log = logging.getLogger("train")
 
@@ -58,8 +60,31 @@ def scenes(count: int, first_seed: int) -> list[Frame]:
     return [scene(i, first_seed + i, *size, time=float(i % 7)) for i, size in enumerate(sizes)]
 
 
-def gather(folders: Sequence[Path], left_out: Sequence[str], preset: Preset) -> RunFrames:
+def split_fold(frames: Sequence[Frame], number: int, folds: int) -> tuple[list[Frame], list[Frame]]:
+    """(training, held out) of one folder for fold `number` of `folds`, from 1; each frame is held out in one fold.
+
+    As `split_validation` does: with many drives, whole ones are held out; with few, as of KITTI's three categories, a
+    part of each that hangs together, since neighbours in a drive look alike.
+    """
+    drives: dict[str, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        drives[frame.drive].append(frame)
+    held: set[Frame] = set()
+    if len(drives) >= max(MANY_DRIVES, folds):
+        held.update(frame for drive in sorted(drives)[number - 1 :: folds] for frame in drives[drive])
+    else:
+        for members in drives.values():
+            held.update(members[len(members) * (number - 1) // folds : len(members) * number // folds])
+    return [frame for frame in frames if frame not in held], [frame for frame in frames if frame in held]
+
+
+def gather(
+    folders: Sequence[Path], left_out: Sequence[str], preset: Preset, fold: tuple[int, int] | None = None
+) -> RunFrames:
     """The frames of `folders` without the drives that are left out, and synthetic scenes.
+
+    Held out are a `validation` folder beside a `training` one, else the preset's share; or, of a `fold` (number, of
+    how many), that fold of the folder itself.
 
     Raises:
         DataError: a folder is no data set, or has too few frames.
@@ -74,7 +99,9 @@ def gather(folders: Sequence[Path], left_out: Sequence[str], preset: Preset) -> 
         beside = folder.parent / "validation"
         held = find_frames(beside) if beside.is_dir() and folder.name == "training" else []
         held = [frame for frame in held if frame.drive not in left_out]
-        if not held:
+        if fold is not None:
+            members, held = split_fold(members, *fold)
+        elif not held:
             members, held = split_validation(members, preset.validation_share)
         if not members or not held:
             raise DataError(f"{folder} has too few frames left to train on some and validate on others.")
@@ -85,5 +112,5 @@ def gather(folders: Sequence[Path], left_out: Sequence[str], preset: Preset) -> 
     if count:
         log.info("Rendering %d synthetic scenes, of which an epoch shows %d.", SCENE_POOL * count, count)
         rendered = scenes(SCENE_POOL * count, TRAINING_SEED)
-        frames.add("synthetic", rendered, scenes(max(20, count // 10), VALIDATION_SEED), 1 / SCENE_POOL)
+        frames.add(SYNTHETIC, rendered, scenes(max(20, count // 10), VALIDATION_SEED), 1 / SCENE_POOL)
     return frames

@@ -40,9 +40,17 @@ class RunLog(MemoryHandler):
 
     def open(self, folder: Path) -> None:
         """Raises OSError."""
+        self.shut()
         self.setTarget(_LogFile(folder / LOG))
         self.capacity = 1  # from now on every line at once
         self.flush()
+
+    def shut(self) -> None:
+        """Keep again what is said, until another folder is opened."""
+        if self.target is not None:
+            self.target.close()
+        self.setTarget(None)
+        self.capacity = sys.maxsize
 
 
 class _LogFile(logging.FileHandler):
@@ -66,9 +74,7 @@ def recorded(folder: Path) -> dict[str, Any]:
     try:
         options: dict[str, Any] = json.loads(path.read_text())["options"]
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(
-            f"There is nothing to resume in {folder}: it has no {path.name}. Name a run."
-        ) from None
+        raise DataError(f"There is nothing to resume in {folder}: it has no {path.name}. Name a run.") from None
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} cannot be read: {error}. Start the run anew.") from None
     return options
@@ -100,6 +106,15 @@ def record(
         write_whole(folder / PATCH, (environment.git("diff", "HEAD") or "").encode())
     text = json.dumps({"options": options, "starts": [*starts, start]}, indent=2)
     write_whole(path, f"{text}\n".encode())
-    for handler in logging.getLogger("train").handlers:
-        if isinstance(handler, RunLog):
-            handler.open(folder)
+    for handler in _run_logs():
+        handler.open(folder)
+
+
+def close_log() -> None:
+    """End the log of a run that is done."""
+    for handler in _run_logs():
+        handler.shut()
+
+
+def _run_logs() -> list[RunLog]:
+    return [handler for handler in logging.getLogger("train").handlers if isinstance(handler, RunLog)]

@@ -11,11 +11,11 @@ from typing import Any
 
 from export.export import export_checkpoint
 from train import checkpoint, evaluate, run_folder
-from train.answers import ModelFile
+from train.answers import Checkpoint, ModelFile
 from train.augment import CropBatches, Pair
 from train.contract import normalise
 from train.data import DataError
-from train.datasets import RunFrames, gather
+from train.datasets import SYNTHETIC, RunFrames, gather
 from train.distributed import Processes
 from train.events import Events
 from train.learner import Learner, new_network
@@ -41,6 +41,8 @@ class Plan:
         folder: of the run.
         resume: go on with the run that is there.
         save_every: minutes between checkpoints, besides those at each epoch's end.
+        fold: (i, k) for the i-th of k folds, i from 1: what is held out, instead of the preset's share. Such a run is
+            evaluated, but not exported.
     """
 
     preset: Preset
@@ -50,6 +52,7 @@ class Plan:
     folder: Path
     resume: bool
     save_every: float
+    fold: tuple[int, int] | None = None
 
     def record(self) -> dict[str, Any]:
         """What a resume takes from the folder where its command line does not say it; beside it lies the preset."""
@@ -57,6 +60,7 @@ class Plan:
             "data": [str(folder.resolve()) for folder in self.data],
             "leave_out": list(self.left_out),
             "micro_batch": self.micro_batch,
+            "fold": self.fold,
         }
 
 
@@ -73,7 +77,7 @@ def carry_out(plan: Plan, processes: Processes) -> None:
         raise DataError(f"{folder} already holds a run. Go on with --resume, or choose another --run.")
     saved = checkpoint.newest_good(folder) if checkpoint.exists(folder) else None
     source = None if saved else find_weights(preset.init, preset.width, preset.batch_norm)
-    frames = gather(plan.data, plan.left_out, preset)
+    frames = gather(plan.data, plan.left_out, preset, plan.fold)
     training, held = frames.read()
     batches = batches_of(training, frames.weights, preset)
     network = new_network(preset)
@@ -91,12 +95,14 @@ def carry_out(plan: Plan, processes: Processes) -> None:
         log.info(f"Going on from {begin}.")
     if processes.first:
         run_folder.record(folder, preset, plan.record(), begin, processes, resumed=plan.resume)
-        run.events = Events(folder, run.steps)
+        run.events = events = Events(folder, run.steps)
     where = f"{processes.count} processes on {learner.device.type}" if processes.count > 1 else learner.device.type
     log.info(f"Training {learner.network.architecture} on {where}, into {folder}.")
     run.train()
     if processes.first:
         finish(plan, frames)
+        events.close()
+        run_folder.close_log()
 
 
 def batches_of(pairs: list[Pair], weights: list[float], preset: Preset) -> CropBatches:
@@ -107,8 +113,13 @@ def batches_of(pairs: list[Pair], weights: list[float], preset: Preset) -> CropB
 
 def finish(plan: Plan, frames: RunFrames) -> None:
     """Export the best checkpoint, and evaluate the model file on the held-out frames, as a robot runs it."""
-    model = plan.folder / run_folder.MODEL
-    export_checkpoint(plan.folder / checkpoint.BEST, model, images=plan.data[0] / "image_2" if plan.data else None)
-    sets = {f"{name} ({len(members)})": members for name, members in frames.held.items()}
-    evaluate.evaluate(ModelFile(model), sets, [PERSPECTIVE], plan.folder / run_folder.REPORT)
-    log.info(f"\nWrote {model}. See it run:\n  ros2 launch road_seg_node seg.launch.py model:={model.resolve()}")
+    model, best = plan.folder / run_folder.MODEL, plan.folder / checkpoint.BEST
+    if plan.fold is None:
+        export_checkpoint(best, model, images=plan.data[0] / "image_2" if plan.data else None)
+    # Synthetic scenes are pooled with nothing real.
+    real = {name: members for name, members in frames.held.items() if name != SYNTHETIC} or frames.held
+    sets = {f"{name} ({len(members)})": members for name, members in real.items()}
+    answers = ModelFile(model) if plan.fold is None else Checkpoint(best)
+    evaluate.evaluate(answers, sets, [PERSPECTIVE], plan.folder / run_folder.REPORT)
+    if plan.fold is None:
+        log.info(f"\nWrote {model}. See it run:\n  ros2 launch road_seg_node seg.launch.py model:={model.resolve()}")

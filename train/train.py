@@ -26,7 +26,7 @@ if importlib.util.find_spec("torch") is None:
     sys.exit("train.py: PyTorch is not installed here. Run `make setup`, then `source .venv/bin/activate`.")
 
 from export.export import ExportError
-from train import distributed, run_folder
+from train import distributed, folds, run_folder
 from train import preset as presets
 from train.checkpoint import CheckpointError
 from train.data import DataError
@@ -61,9 +61,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on with the run in --run, with its data and preset")
     parser.add_argument("--save-every", type=float, default=10, metavar="MINUTES", help="besides each epoch's end (10)")
     parser.add_argument("--micro-batch", type=int, metavar="N", help="frames in memory at once, for a small one")
+    parser.add_argument("--folds", type=int, metavar="K", help="cross-validate by category or drive, in K runs")
     parser.add_argument("--epochs", type=int, help="instead of the preset's")
     parser.add_argument("--seed", type=int, help="instead of the preset's")
     parser.add_argument("--synthetic-share", type=float, metavar="SHARE", help="instead of the preset's, 0 to 1")
+    parser.set_defaults(fold=None)  # a run of a cross-validation has one, and a resume takes it from the run's folder
     return parser.parse_args()
 
 
@@ -97,7 +99,11 @@ def main() -> None:
     options = arguments()
     with sentences_for_mistakes(), distributed.joined() as processes:
         speak(processes)
-        carry_out(plan_of(options, processes), processes)
+        plan = plan_of(options, processes)
+        if options.folds is None:
+            carry_out(plan, processes)
+        else:
+            folds.cross_validate(plan, options.folds, processes)
 
 
 def speak(processes: Processes) -> None:
@@ -122,10 +128,11 @@ def plan_of(options: argparse.Namespace, processes: Processes) -> Plan:
     if options.resume:
         if options.run is None:
             raise DataError("Name the folder of the run to resume with --run.")
-        for name, value in run_folder.recorded(options.run).items():
+        recorded = options.run if options.folds is None else folds.folder_of(options.run, 1)
+        for name, value in run_folder.recorded(recorded).items():
             if getattr(options, name) is None:
                 setattr(options, name, value)
-        preset_file = options.preset or str(options.run / run_folder.PRESET)
+        preset_file = options.preset or str(recorded / run_folder.PRESET)
     if options.synthetic_only:
         options.data = []
     elif options.data is None:
@@ -143,6 +150,7 @@ def plan_of(options: argparse.Namespace, processes: Processes) -> Plan:
         folder=processes.agree(folder),
         resume=options.resume,
         save_every=options.save_every,
+        fold=tuple(options.fold) if options.fold else None,
     )
 
 
