@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts the node, and where asked a camera and RViz. Its arguments: add --show-args to the command."""
+"""Starts the node, and where asked a camera, a recorder and RViz. Its arguments: add --show-args to the command.
+
+For several cameras include it several times, each with another namespace.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +12,41 @@ from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.actions import Node
 
-from road_seg_node.dds_profile import use_shipped_profile
+from road_seg_node.camera_shots import CameraError, Source
+from road_seg_node.camera_sources import open_source
+from road_seg_node.dds_profile import VARIABLES, use_shipped_profile
 from road_seg_node.shipped import PACKAGE, shipped_file
 
-NO_CAMERA = "none"
+NONE = "none"
+RESPAWN_DELAY = 1.0  # seconds, so that a node that cannot start does not fill the log
+PARAMS_FILE_S = "Empty: the params file's."
+LEVELS = ["debug", "info", "warn", "error", "fatal"]
+BOOLEAN = ["true", "false"]
+# Parameters of the node that are arguments too, for they differ from robot to robot: name, type, description.
+PARAMETERS = (
+    ("model", str, "Path of the model file (ONNX). Empty: the params file's, else the one that ships."),
+    ("threshold", float, f"A pixel is road where its probability is at least this; -1: the model's. {PARAMS_FILE_S}"),
+    ("camera_height", float, f"Metres from the ground to the lens, for ~/road_grid. {PARAMS_FILE_S}"),
+    ("camera_tilt", float, f"Radians that the camera looks down. {PARAMS_FILE_S}"),
+    ("ground_frame", str, f"Frame of ~/road_grid where TF knows the camera, such as base_footprint. {PARAMS_FILE_S}"),
+)
 
 
 def arguments() -> list[DeclareLaunchArgument]:
     return [
         DeclareLaunchArgument("image_topic", default_value="image", description="The topic of the camera's images."),
         DeclareLaunchArgument(
-            "model",
+            "image_transport",
             default_value="",
-            description="Path of the model file (ONNX). Empty: the params file's, else the one that ships.",
+            choices=["", "raw", "compressed"],
+            description=f"How images come, and a camera that is started sends them. {PARAMS_FILE_S}",
         ),
+        *(DeclareLaunchArgument(name, default_value="", description=text) for name, _, text in PARAMETERS),
         DeclareLaunchArgument(
             "provider",
             default_value="",
             choices=["", "auto", "tensorrt", "cuda", "openvino", "cpu"],
-            description="What runs the network. Empty: the params file's, which is auto where it says nothing.",
-        ),
-        DeclareLaunchArgument(
-            "threshold",
-            default_value="",
-            description="A pixel is road where its probability is at least this, 0 to 1; -1: the model file's own. "
-            "Empty: the params file's.",
+            description=f"What runs the network. {PARAMS_FILE_S}",
         ),
         DeclareLaunchArgument(
             "params_file",
@@ -41,70 +54,137 @@ def arguments() -> list[DeclareLaunchArgument]:
             description="YAML file with the node's parameters.",
         ),
         DeclareLaunchArgument("namespace", default_value="", description="Namespace of everything that is started."),
+        DeclareLaunchArgument("name", default_value="road_seg", description="Name of the node."),
         DeclareLaunchArgument(
-            "rviz", default_value="false", choices=["true", "false"], description="Start RViz with the node's outputs."
+            "autostart",
+            default_value="",
+            choices=["", *BOOLEAN],
+            description=f"Configure and activate the node; false: it waits for ros2 lifecycle. {PARAMS_FILE_S}",
+        ),
+        DeclareLaunchArgument(
+            "respawn", default_value="false", choices=BOOLEAN, description="Start the node again when it has ended."
+        ),
+        DeclareLaunchArgument(
+            "log_level", default_value="info", choices=LEVELS, description="From which level on the node logs."
+        ),
+        DeclareLaunchArgument(
+            "dds_profile",
+            default_value="",
+            description=f"XML profile of Fast DDS. Empty: the one that {' or '.join(VARIABLES)} names, else "
+            f"the shipped one for large images; {NONE}: Fast DDS as it comes.",
+        ),
+        DeclareLaunchArgument(
+            "rviz", default_value="false", choices=BOOLEAN, description="Start RViz with the node's outputs."
+        ),
+        DeclareLaunchArgument(
+            "fixed_frame", default_value="camera_ground", description="The frame that RViz shows the grid in."
         ),
         DeclareLaunchArgument(
             "camera",
-            default_value=NO_CAMERA,
-            description=f"Start a camera that publishes on image_topic: {NO_CAMERA}, synthetic, a folder of pictures, "
-            "or a video.",
+            default_value=NONE,
+            description=f"Start a camera that publishes on image_topic: {NONE}, synthetic, synthetic:SEED, a folder of "
+            "pictures, a video, or a bag.",
+        ),
+        DeclareLaunchArgument("camera_topic", default_value="", description="The images' topic in a bag of several."),
+        DeclareLaunchArgument(
+            "record", default_value="", description="Record images and answers into this file, which ends in .mcap."
         ),
     ]
 
 
 def launch_setup(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     given = context.launch_configurations
-    params_file = Path(given["params_file"]).expanduser()
-    if not params_file.is_file():
-        raise RuntimeError(f"There is no params_file {params_file}; give the path of a YAML file.")
-    parameters: dict[str, str | float] = {name: given[name] for name in ("model", "provider") if given[name]}
-    if given["threshold"]:
-        try:
-            parameters["threshold"] = float(given["threshold"])
-        except ValueError:
-            raise RuntimeError(f"threshold must be a number, not {given['threshold']!r}.") from None
-    # For every process below; each reads it as it starts.
-    use_shipped_profile(context.environment)
-
-    namespace, image_topic = given["namespace"], given["image_topic"]
+    set_profile(context, given["dds_profile"])
+    source = made_camera(given)
+    remappings = [("image", given["image_topic"])]
+    common = {"package": PACKAGE, "namespace": given["namespace"], "remappings": remappings, "output": "screen"}
+    transport = {"image_transport": given["image_transport"] or "raw"}
     nodes = [
+        # It configures and activates itself, so that it does so after a respawn too.
         Node(
-            package=PACKAGE,
             executable="road_seg_node",
-            name="road_seg",
-            namespace=namespace,
-            parameters=[str(params_file), parameters],
-            remappings=[("image", image_topic)],
-            output="screen",
+            name=given["name"],
+            parameters=[params_file(given), node_parameters(given, source)],
+            respawn=given["respawn"] == "true",
+            respawn_delay=RESPAWN_DELAY,
+            ros_arguments=["--log-level", f"{logger(given)}:={given['log_level']}"],
+            **common,
         )
     ]
-    if given["camera"] != NO_CAMERA:
-        nodes.append(
-            Node(
-                package=PACKAGE,
-                executable="road_seg_camera",
-                name="camera",
-                namespace=namespace,
-                parameters=[{"source": given["camera"]}],
-                remappings=[("image", image_topic)],
-                output="screen",
-            )
-        )
+    if source is not None:
+        parameters = {"source": given["camera"], "topic": given["camera_topic"], **transport}
+        nodes.append(Node(executable="road_seg_camera", name="camera", parameters=[parameters], **common))
+    if given["record"]:
+        parameters = {"output": given["record"], "node": given["name"], **transport}
+        nodes.append(Node(executable="road_seg_recorder", name="recorder", parameters=[parameters], **common))
     if given["rviz"] == "true":
-        # The RViz file names topics absolutely; these rules bring them to where they are.
-        outputs = [(f"/road_seg/{name}", f"road_seg/{name}") for name in ("mask", "overlay")]
-        nodes.append(
-            Node(
-                package="rviz2",
-                executable="rviz2",
-                name="rviz",
-                namespace=namespace,
-                arguments=["-d", str(shipped_file("rviz/road_seg.rviz"))],
-                remappings=[("/image", image_topic), *outputs],
-            )
-        )
+        nodes.append(rviz(given))
     return nodes
+
+
+def set_profile(context: LaunchContext, profile: str) -> None:
+    """For every process that is started; each reads it as it starts."""
+    if profile and profile != NONE:
+        path = Path(profile).expanduser()
+        if not path.is_file():
+            raise RuntimeError(f"There is no dds_profile {path}; give the path of an XML file, or {NONE}.")
+        context.environment.update(dict.fromkeys(VARIABLES, str(path)))
+    elif not profile:
+        use_shipped_profile(context.environment)
+
+
+def params_file(given: dict[str, str]) -> str:
+    path = Path(given["params_file"]).expanduser()
+    if not path.is_file():
+        raise RuntimeError(f"There is no params_file {path}; give the path of a YAML file.")
+    return str(path)
+
+
+def made_camera(given: dict[str, str]) -> Source | None:
+    if given["camera"] == NONE:
+        return None
+    try:
+        return open_source(given["camera"], topic=given["camera_topic"])
+    except CameraError as error:
+        raise RuntimeError(str(error)) from error
+
+
+def node_parameters(given: dict[str, str], source: Source | None) -> dict[str, str | float | bool]:
+    """What the arguments say beside the params file."""
+    parameters: dict[str, str | float | bool] = {}
+    for name in ("provider", "image_transport"):
+        if given[name]:
+            parameters[name] = given[name]
+    if given["autostart"]:
+        parameters["autostart"] = given["autostart"] == "true"
+    if source is not None and source.mounting is not None:
+        parameters |= dict(zip(("camera_height", "camera_tilt", "camera_roll"), source.mounting, strict=True))
+    for name, kind, _ in PARAMETERS:
+        if given[name]:
+            try:
+                parameters[name] = kind(given[name])
+            except ValueError:
+                raise RuntimeError(f"{name} must be a number, not {given[name]!r}.") from None
+    return parameters
+
+
+def logger(given: dict[str, str]) -> str:
+    """The name of the node's logger."""
+    return ".".join(part for part in (*given["namespace"].split("/"), given["name"]) if part)
+
+
+def rviz(given: dict[str, str]) -> Node:
+    """RViz, in whose file topics are named absolutely; the rules bring them to where they are."""
+    outputs = ("mask", "overlay", "road_grid", "road_grid_updates")
+    moved = [(f"/road_seg/{output}", f"{given['name']}/{output}") for output in outputs]
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        name="rviz",
+        namespace=given["namespace"],
+        arguments=["-d", str(shipped_file("rviz/road_seg.rviz")), "-f", given["fixed_frame"]],
+        remappings=[("/image", given["image_topic"]), *moved],
+    )
 
 
 def generate_launch_description() -> LaunchDescription:

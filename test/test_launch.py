@@ -14,15 +14,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from nav_msgs.msg import OccupancyGrid
 from node_process import PATIENCE, REPOSITORY, Planner, any_domain, pixels, wait_until
+from rcl_interfaces.srv import GetParameters
+from rosbags.rosbag2 import Reader
 from tiny_model import expected_probability, write_tiny_model
+
+from road_seg_node.scene import Road
 
 if importlib.util.find_spec("launch_ros") is None or shutil.which("ros2") is None:
     pytest.skip("ROS's launch is not here: source a ROS 2 installation", allow_module_level=True)
 if shutil.which("colcon") is None:
     pytest.skip("colcon is not here: pip install colcon-common-extensions", allow_module_level=True)
 
-ARGUMENTS = ("image_topic", "model", "provider", "threshold", "params_file", "namespace", "rviz", "camera")
+ARGUMENTS = """image_topic image_transport model provider threshold camera_height camera_tilt ground_frame params_file
+    namespace name autostart respawn log_level dds_profile rviz fixed_frame camera camera_topic record""".split()
 PROFILE = "fastdds_large_images.xml"
 
 
@@ -42,9 +48,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def launch(workspace: Path, *arguments: str, domain: int = 0, **environ: str) -> subprocess.Popen[str]:
-    """`ros2 launch` in a shell that has sourced the workspace."""
-    command = 'source install/setup.bash && exec ros2 launch road_seg_node seg.launch.py "$@"'
+def launch(
+    workspace: Path, *arguments: str, domain: int = 0, file: Path | None = None, **environ: str
+) -> subprocess.Popen[str]:
+    """`ros2 launch` of seg.launch.py, or of `file`, in a shell that has sourced the workspace."""
+    what = "road_seg_node seg.launch.py" if file is None else str(file)
+    command = f'source install/setup.bash && exec ros2 launch {what} "$@"'
     clean = {name: value for name, value in os.environ.items() if "DEFAULT_PROFILES_FILE" not in name}
     return subprocess.Popen(
         ["bash", "-c", command, "bash", *arguments],
@@ -56,16 +65,20 @@ def launch(workspace: Path, *arguments: str, domain: int = 0, **environ: str) ->
     )
 
 
-def children(parent: int) -> dict[str, dict[str, str]]:
-    """The environment of each program of ours that the launch has started."""
+def processes(parent: int) -> dict[str, int]:
+    """The process of each program of ours that the launch has started."""
     found = {}
     for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
         words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-        for name in ("road_seg_node", "road_seg_camera"):
+        for name in ("road_seg_node", "road_seg_camera", "road_seg_recorder"):
             if any(word.endswith(f"/lib/road_seg_node/{name}".encode()) for word in words):
-                pairs = Path(f"/proc/{child}/environ").read_bytes().decode().split("\0")
-                found[name] = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+                found[name] = int(child)
     return found
+
+
+def environment(process: int) -> dict[str, str]:
+    pairs = Path(f"/proc/{process}/environ").read_bytes().decode().split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
 
 
 def end(launched: subprocess.Popen[str]) -> str:
@@ -118,7 +131,7 @@ def test_arguments_reach_the_node_and_the_camera(workspace: Path, pictures: Path
         topics = dict(planner.node.get_topic_names_and_types())
         assert "/car/front/image_raw" in topics
         for program in ("road_seg_node", "road_seg_camera"):
-            environ = children(launched.pid)[program]
+            environ = environment(processes(launched.pid)[program])
             assert Path(environ["FASTRTPS_DEFAULT_PROFILES_FILE"]).name == PROFILE
             assert Path(environ["FASTDDS_DEFAULT_PROFILES_FILE"]).is_file()
     finally:
@@ -150,9 +163,9 @@ def test_params_file_counts_where_an_argument_is_empty(workspace: Path, pictures
     planner = Planner(domain)
     try:
         planner.wait_for_camera_link()
-        assert set(children(launched.pid)) == {"road_seg_node"}
+        assert set(processes(launched.pid)) == {"road_seg_node"}
         # The user's own profile stays the only one.
-        environ = children(launched.pid)["road_seg_node"]
+        environ = environment(processes(launched.pid)["road_seg_node"])
         assert environ["FASTRTPS_DEFAULT_PROFILES_FILE"] == str(profile)
         assert "FASTDDS_DEFAULT_PROFILES_FILE" not in environ
     finally:
@@ -168,6 +181,8 @@ def test_params_file_counts_where_an_argument_is_empty(workspace: Path, pictures
         ("params_file:=/nowhere/params.yaml", "There is no params_file /nowhere/params.yaml"),
         ("threshold:=half", "threshold must be a number, not 'half'"),
         ("provider:=tpu", "cuda"),
+        ("dds_profile:=/nowhere/profile.xml", "There is no dds_profile /nowhere/profile.xml"),
+        ("camera:=/nowhere/pictures", "There is no folder, video or bag '/nowhere/pictures'"),
     ],
 )
 def test_wrong_argument_is_told(workspace: Path, argument: str, words: str) -> None:
@@ -190,3 +205,154 @@ def test_node_that_fails_leaves_its_sentence(workspace: Path) -> None:
     said += end(launched)
     assert "/nowhere/road.onnx" in said
     assert "Traceback" not in said
+
+
+TWO_CAMERAS = """
+from launch import LaunchDescription
+from launch.actions import GroupAction, IncludeLaunchDescription
+from launch_ros.substitutions import FindPackageShare
+
+
+def generate_launch_description():
+    def side(namespace, pictures, threshold):
+        arguments = dict(
+            namespace=namespace, camera=pictures, threshold=threshold, model="{model}", provider="cpu",
+            image_topic="image_raw",
+        )
+        file = [FindPackageShare("road_seg_node"), "/launch/seg.launch.py"]
+        return GroupAction([IncludeLaunchDescription(file, launch_arguments=arguments.items())])
+
+    return LaunchDescription([side("left", "{left}", "0.45"), side("right", "{right}", "0.55")])
+"""
+
+
+def test_two_cameras_side_by_side(workspace: Path, tmp_path: Path) -> None:
+    """Each node answers the images of its own namespace, at its own threshold."""
+    pictures = {}
+    for index, side in enumerate(("left", "right")):
+        (tmp_path / side).mkdir()
+        pictures[side] = np.random.default_rng(index).integers(100, 160, (60, 80, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / side / "one.png"), pictures[side])
+    file = tmp_path / "two.launch.py"
+    model = write_tiny_model(tmp_path / "tiny.onnx")
+    file.write_text(TWO_CAMERAS.format(model=model, left=tmp_path / "left", right=tmp_path / "right"))
+    domain = any_domain()
+    launched = launch(workspace, file=file, domain=domain)
+    planner = Planner(domain, "left/road_seg")
+    try:
+        for side, threshold in (("left", 0.45), ("right", 0.55)):
+            planner.node_name = f"{side}/road_seg"
+            planner.received.clear()
+            planner.listen("mask")
+            wait_until(lambda: len(planner.received["mask"]) >= 3 or launched.poll() is not None, "three masks")
+            expected = np.where(expected_probability(pictures[side]) >= threshold * 255, 255, 0)
+            for mask in planner.received["mask"]:
+                np.testing.assert_array_equal(pixels(mask), expected)
+    finally:
+        planner.close()
+        said = end(launched)
+    assert "Traceback" not in said
+
+
+def test_a_killed_node_is_started_again_and_answers(workspace: Path, pictures: Path, tmp_path: Path) -> None:
+    domain = any_domain()
+    model = write_tiny_model(tmp_path / "tiny.onnx")
+    launched = launch(
+        workspace, f"camera:={pictures}", f"model:={model}", "provider:=cpu", "respawn:=true", domain=domain
+    )
+    planner = Planner(domain)
+    try:
+        planner.listen("mask")
+        wait_until(lambda: planner.received["mask"], "a mask")
+        first = processes(launched.pid)["road_seg_node"]
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: processes(launched.pid).get("road_seg_node", first) != first, "another process")
+        planner.received["mask"].clear()
+        wait_until(lambda: planner.received["mask"], "a mask of the new node")
+    finally:
+        planner.close()
+        said = end(launched)
+    assert "Traceback" not in said
+    assert not [process for process in processes_of(workspace) if process != os.getpid()]
+
+
+def processes_of(workspace: Path) -> list[int]:
+    """The processes that run programs of the workspace, whoever started them."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and str(workspace / "install").encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue  # it has ended
+    return found
+
+
+def test_without_autostart_it_waits_for_ros2_lifecycle(workspace: Path, pictures: Path, tmp_path: Path) -> None:
+    """The node's name, its level of logging and Fast DDS as it comes are tried here too."""
+    domain = any_domain()
+    model = write_tiny_model(tmp_path / "tiny.onnx")
+    launched = launch(
+        workspace,
+        f"camera:={pictures}",
+        f"model:={model}",
+        "provider:=cpu",
+        "autostart:=false",
+        "name:=seg",
+        "namespace:=car",
+        "log_level:=error",
+        "dds_profile:=none",
+        domain=domain,
+    )
+    planner = Planner(domain, "car/seg")
+    try:
+        assert planner.state() == "unconfigured"
+        environ = environment(processes(launched.pid)["road_seg_node"])
+        assert not [name for name in environ if name.endswith("DEFAULT_PROFILES_FILE")]
+        for transition in ("configure", "activate"):
+            done = subprocess.run(
+                ["ros2", "lifecycle", "set", "--no-daemon", "--spin-time", "5", "/car/seg", transition],
+                env={**os.environ, "ROS_DOMAIN_ID": str(domain)},
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+            assert "Transitioning successful" in done.stdout, done.stdout + done.stderr
+        planner.listen("mask")
+        wait_until(lambda: planner.received["mask"], "a mask")
+    finally:
+        planner.close()
+        said = end(launched)
+    assert "Model tiny" not in said  # which is logged at the level info
+
+
+def test_a_known_camera_gives_a_grid_and_all_is_recorded(workspace: Path, tmp_path: Path) -> None:
+    """Compressed images too: the camera sends what the node and the recorder take."""
+    domain = any_domain()
+    model, file = write_tiny_model(tmp_path / "tiny.onnx"), tmp_path / "drive.mcap"
+    launched = launch(
+        workspace,
+        "camera:=synthetic:3",
+        f"model:={model}",
+        "provider:=cpu",
+        "image_transport:=compressed",
+        f"record:={file}",
+        domain=domain,
+    )
+    planner = Planner(domain)
+    grids: list[OccupancyGrid] = []
+    try:
+        planner.node.create_subscription(OccupancyGrid, "/road_seg/road_grid", grids.append, 1)
+        wait_until(lambda: len(grids) >= 5 or launched.poll() is not None, "five grids")
+        asked = GetParameters.Request(names=["camera_height"])
+        height = planner.call(GetParameters, "get_parameters", asked).values[0].double_value
+    finally:
+        planner.close()
+        said = end(launched)
+    assert grids[0].header.frame_id == "camera_ground"
+    assert height == Road(3).camera(1242, 375)[1]
+    assert "Traceback" not in said
+    with Reader(file) as reader:
+        counts = {topic: info.msgcount for topic, info in reader.topics.items()}
+    assert counts["/image/compressed"] and counts["/road_seg/road_grid"] >= 5 and counts["/camera_info"], said

@@ -157,8 +157,12 @@ def test_params_file_holds_every_parameter_with_its_default() -> None:
 def test_rviz_asks_for_what_is_published() -> None:
     text = (REPOSITORY / "rviz" / "road_seg.rviz").read_text()
     displays = yaml.safe_load(text)["Visualization Manager"]["Displays"]
-    shown = {display["Topic"]["Value"]: display["Topic"]["Reliability Policy"] for display in displays}
-    assert shown == {"/image": "Best Effort", "/road_seg/overlay": "Reliable", "/road_seg/mask": "Reliable"}
+    topics = [display["Topic"] for display in displays if "Topic" in display]
+    assert {topic["Value"]: topic["Reliability Policy"] for topic in topics} == {
+        "/image": "Best Effort",
+        **{f"/road_seg/{output}": "Reliable" for output in ("overlay", "mask", "road_grid")},
+    }
+    assert {topic["Durability Policy"] for topic in topics} == {"Volatile"}
 
 
 def test_ci_script_can_be_run() -> None:
