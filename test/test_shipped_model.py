@@ -31,7 +31,7 @@ def test_it_is_small_follows_the_camera_and_has_a_card(segmenter: RoadSegmenter)
 
 
 # Floors a little below what the model card states: they are to catch a file that was spoilt, not to measure.
-@pytest.mark.parametrize(("folder", "floor"), [("camvid_road/validation", 0.95), ("kitti_consensus/training", 0.93)])
+@pytest.mark.parametrize(("folder", "floor"), [("camvid_road/validation", 0.95), ("kitti_consensus/training", 0.94)])
 def test_it_finds_the_road_in_real_frames(
     segmenter: RoadSegmenter, data_folder: Path, folder: str, floor: float
 ) -> None:
@@ -47,4 +47,4 @@ def test_it_finds_the_synthetic_road(segmenter: RoadSegmenter) -> None:
     for seed in range(4_000_000, 4_000_020):  # none that training saw
         image, road = Road(seed).render(1242, 375)
         counts.add(segmenter.probability(image), road.astype(np.uint8))
-    assert counts.iou(segmenter.info.threshold) >= 0.87
+    assert counts.iou(segmenter.info.threshold) >= 0.9
