@@ -90,7 +90,7 @@ def test_the_parts_of_dice_are_averaged_by_their_frames() -> None:
 
 
 def test_dropout_depends_on_the_place_in_the_run_alone() -> None:
-    fc = preset(head="fc", width=1 / 32)
+    fc = preset(head="fc", width=1 / 32, dropout=0.5)
     images, labels = batch()
 
     def loss(epoch: int, step: int) -> float:

@@ -33,9 +33,10 @@ def pairs(count: int) -> list[Pair]:
 
 def run_of(preset: Preset, folder: Path, frames: list[Pair] | None = None) -> Run:
     frames = frames or pairs(12)
-    width = preset.resize["width"]
     weights = [1.0] * len(frames)
-    data = CropBatches(frames, weights, preset.batch_size, preset.crops, width, preset.augmentation, preset.seed)
+    data = CropBatches(
+        frames, weights, preset.batch_size, preset.crops, preset.resize, preset.augmentation, preset.seed
+    )
     learner = Learner(preset, new_network(preset), len(data), Processes(torch.device("cpu")))
     return Run(learner, data, {"noise": frames[:3]}, folder)
 
@@ -77,3 +78,28 @@ def test_a_resume_with_another_preset_is_refused(change: dict[str, float], tmp_p
     with pytest.raises(PresetError, match=next(iter(change))):
         run_of(replace(tiny_preset(), **change), tmp_path).resume(path, state)
     run_of(replace(tiny_preset(), workers=1), tmp_path).resume(path, state)
+
+
+@pytest.mark.parametrize(("name", "batch_size"), [("seed", 4), ("kittiseg", 1), ("kittiseg", 3), ("best", 2)])
+def test_the_recipes_learn_from_frames_of_mixed_sizes(name: str, batch_size: int, tmp_path: Path) -> None:
+    """Made small: a thirty-second of the width and of the sizes, where a step is what the preset says."""
+    values = {"width": 1 / 32, "epochs": 1, "batch_size": batch_size, "workers": 0, "autocast": "none", "init": "none"}
+    recipe = presets.load(name, values)
+    small = (
+        {"policy": "stretch", "width": 96, "height": 32} if name == "seed" else {"policy": "keep_aspect", "width": 96}
+    )
+    crops = tuple(crop if crop.whole else replace(crop, width=64, height=32) for crop in recipe.crops)
+    rng = np.random.default_rng(0)
+    frames = []
+    for height, width in ((37, 121), (37, 122), (60, 80), (71, 80)):
+        image = rng.integers(0, 256, (height, width, 3), np.uint8)
+        image[: height // 2] //= 4
+        frames.append((image, np.arange(height)[:, None].repeat(width, 1) // (height // 2) > 0))
+    frames = [(image, road.astype(np.uint8)) for image, road in frames]
+    run = run_of(replace(recipe, resize=small, crops=crops), tmp_path, frames)
+    first = {key: value.clone() for key, value in run.learner.network.state_dict().items()}
+    run.train()
+    averaged, last = run.learner.averaged.module.state_dict(), run.learner.network.state_dict()
+    same = all(torch.equal(averaged[key], last[key]) for key in last)
+    assert same == (recipe.ema_decay == 0)
+    assert [key for key in last if torch.equal(last[key], first[key])] == [], "a layer did not learn"

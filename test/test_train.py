@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from kitti_folder import add_frame
 from trainer_process import add_road_frame, train, write_tiny_preset
 
@@ -123,23 +122,3 @@ def test_broken_pictures_are_all_named_before_the_first_epoch(tiny_preset: Path,
     for path in broken:
         assert f"{path} is not a PNG or JPEG picture" in done.stderr
     assert not (tmp_path / "run").exists()
-
-
-def test_a_preset_with_a_wrong_value_is_named(tmp_path: Path) -> None:
-    values = presets.load("compact", {}).as_dict()
-    for change, named in (
-        ({"wide": 0.5}, "wide"),
-        ({"autocast": "int8"}, "autocast"),
-        ({"crops": [{"width": 100, "height": 64, "share": 1}]}, "multiples of 32"),
-        ({"crops": []}, "crops"),
-        ({"head": "pool4"}, "pool4"),
-        ({"width": 2}, "width"),
-        ({"resize": {"policy": "stretch", "width": 576}}, "height"),
-        ({"learning_rate": "fast"}, "fast"),
-    ):
-        path = tmp_path / "wrong.yaml"
-        path.write_text(yaml.safe_dump(values | change))
-        with pytest.raises(presets.PresetError, match=named):
-            presets.load(str(path), {})
-    path.write_text(yaml.safe_dump(values | {"learning_rate": "1e-3"}))  # what YAML makes of 1e-3
-    assert presets.load(str(path), {}).learning_rate == 0.001

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from train.contract import network_size
 from train.data import IGNORE
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -20,11 +22,15 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Crop:
-    """A batch's size in pixels of the network, and how often (as a weight) batches have it."""
+    """A batch's size in pixels of the network, and how often (as a weight) batches have it.
 
-    width: int
-    height: int
-    share: float
+    `whole` crops have the size at which the network sees the frame, whatever that is, and no size of their own.
+    """
+
+    width: int = 0
+    height: int = 0
+    share: float = 1.0
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,31 +56,34 @@ class Augmentation:
     grey: float
 
 
-def crop_pair(pair: Pair, crop: Crop, network_width: int, how: Augmentation, rng: np.random.Generator) -> Pair:
+def crop_pair(pair: Pair, crop: Crop, resize: Mapping[str, Any], how: Augmentation, rng: np.random.Generator) -> Pair:
     """One random view of a frame: image uint8 [h, w, 3] BGR and labels uint8 [h, w] at the crop's size.
 
     The frame is flipped, scaled, stretched, turned and cut in one warp. It is never scaled so far down that
-    the crop would reach beyond it, except at corners that the rotation opens: those are not valid.
+    the crop would reach beyond it, except at corners that the rotation opens: those are not valid. Scales are
+    relative to how the network will see the frame, see `network_size` for `resize`.
     """
     image, labels = pair
     height, width = labels.shape
-    zoom = math.exp(rng.uniform(math.log(how.scale[0]), math.log(how.scale[1]))) * network_width / width
+    seen_height, seen_width = network_size(height, width, resize)
+    crop_width, crop_height = (seen_width, seen_height) if crop.whole else (crop.width, crop.height)
+    zoom = math.exp(rng.uniform(math.log(how.scale[0]), math.log(how.scale[1])))
     stretch = math.exp(rng.uniform(-1, 1) * math.log1p(how.aspect) / 2)
-    sx = max(zoom * stretch, crop.width / width)
-    sy = max(zoom / stretch, crop.height / height)
+    sx, sy = max(zoom * stretch, crop_width / seen_width), max(zoom / stretch, crop_height / seen_height)
     # A crop that is tall for its frame would squeeze it: keep the two scales within the aspect range.
     sx, sy = max(sx, sy / (1 + how.aspect)), max(sy, sx / (1 + how.aspect))
+    sx, sy = sx * seen_width / width, sy * seen_height / height
     angle = math.radians(rng.uniform(-how.rotation, how.rotation))
-    left = rng.uniform(0, max(0.0, sx * width - crop.width))
-    top = rng.uniform(0, max(0.0, sy * height - crop.height))
+    left = rng.uniform(0, max(0.0, sx * width - crop_width))
+    top = rng.uniform(0, max(0.0, sy * height - crop_height))
     mirror = -1.0 if rng.random() < how.flip else 1.0
     # Crop pixel -> frame pixel, both measured from pixel centres: about the crop's centre, turn, then scale.
-    centre = np.array([left + crop.width / 2, top + crop.height / 2])
+    centre = np.array([left + crop_width / 2, top + crop_height / 2])
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     linear = np.diag([1 / sx, 1 / sy]) @ turn @ np.diag([mirror, 1.0])
-    offset = centre / (sx, sy) - linear @ np.array([(crop.width - 1) / 2, (crop.height - 1) / 2]) - 0.5
+    offset = centre / (sx, sy) - linear @ np.array([(crop_width - 1) / 2, (crop_height - 1) / 2]) - 0.5
     matrix = np.column_stack([linear, offset])
-    size, flags = (crop.width, crop.height), cv2.WARP_INVERSE_MAP
+    size, flags = (crop_width, crop_height), cv2.WARP_INVERSE_MAP
     image = cv2.warpAffine(image, matrix, size, flags=flags | cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     labels = cv2.warpAffine(labels, matrix, size, flags=flags | cv2.INTER_NEAREST, borderValue=IGNORE)
     return change_colours(image, how, rng), labels
@@ -83,18 +92,19 @@ def crop_pair(pair: Pair, crop: Crop, network_width: int, how: Augmentation, rng
 def change_colours(image: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
     """Light, colour, blur and noise of a uint8 BGR image changed at random; same shape and type."""
     hue, saturation = rng.uniform(-how.hue, how.hue), 1 + rng.uniform(-how.saturation, how.saturation)
-    hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
     steps = np.arange(256, dtype=np.float32)
-    hsv[..., 0] = cv2.LUT(hsv[..., 0], ((steps + hue / 2) % 180).astype(np.uint8))
-    hsv[..., 1] = cv2.LUT(hsv[..., 1], np.clip(steps * saturation, 0, 255).astype(np.uint8))
-    image = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
+    if how.hue or how.saturation:  # there and back alone would round
+        hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
+        hsv[..., 0] = cv2.LUT(hsv[..., 0], ((steps + hue / 2) % 180).astype(np.uint8))
+        hsv[..., 1] = cv2.LUT(hsv[..., 1], np.clip(steps * saturation, 0, 255).astype(np.uint8))
+        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
     contrast, light = 1 + rng.uniform(-how.contrast, how.contrast), 1 + rng.uniform(-how.brightness, how.brightness)
     gamma = math.exp(rng.uniform(-1, 1) * math.log1p(how.gamma))
     # A colour cast besides: white balance differs from camera to camera more than anything else.
     cast = 1 + rng.uniform(-how.brightness, how.brightness, 3) / 4
     curve = 255 * ((steps / 255) ** gamma)
     curve = ((curve - 128) * contrast + 128) * light
-    table = np.clip(curve[:, None] * cast[None], 0, 255).astype(np.uint8)
+    table = np.clip(curve[:, None] * cast[None], 0, 255).round().astype(np.uint8)
     image = cv2.LUT(image, table[:, None, :])
     if rng.random() < how.grey:
         image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
@@ -110,9 +120,10 @@ def change_colours(image: np.ndarray, how: Augmentation, rng: np.random.Generato
 class CropBatches(IterableDataset[tuple[Tensor, Tensor]]):
     """One epoch's batches: images uint8 [batch, 3, h, w] RGB, labels int64 [batch, h, w].
 
-    Every batch has one crop size, drawn by the crops' shares, and frames drawn without repetition from
-    `order`, in which a frame stands as often as its folder's weight says. Frame `j` of batch `i` of epoch `e` is a
-    function of (seed, e, i, j) alone, so that a resumed run sees what the uninterrupted one would have seen.
+    Every batch has one kind of crop, drawn by the crops' shares, and frames drawn without repetition from `order`, in
+    which a frame stands as often as its folder's weight says; the last batch is filled up with frames from its
+    beginning. Frame `j` of batch `i` of epoch `e` is a function of (seed, e, i, j) alone, so that a resumed run sees
+    what the uninterrupted one would have seen.
 
     Attributes:
         epoch: the epoch whose batches are given.
@@ -126,18 +137,18 @@ class CropBatches(IterableDataset[tuple[Tensor, Tensor]]):
         weights: Sequence[float],
         batch_size: int,
         crops: Sequence[Crop],
-        network_width: int,
+        resize: Mapping[str, Any],
         augmentation: Augmentation,
         seed: int,
     ) -> None:
         self.pairs, self.weights, self.batch_size = pairs, np.asarray(weights, float), batch_size
-        self.crops, self.network_width, self.augmentation, self.seed = crops, network_width, augmentation, seed
+        self.crops, self.resize, self.augmentation, self.seed = crops, resize, augmentation, seed
         self.epoch = self.first = 0
         self.share = (0, 1)
 
     def __len__(self) -> int:
         """Batches of a whole epoch."""
-        return max(1, int(self.weights.sum()) // self.batch_size)
+        return max(1, math.ceil(round(self.weights.sum(), 6) / self.batch_size))
 
     def order(self) -> np.ndarray:
         """Indices into `pairs` for this epoch; a fractional weight is a chance."""
@@ -164,7 +175,13 @@ class CropBatches(IterableDataset[tuple[Tensor, Tensor]]):
         own, of = self.share
         for j in range(len(chosen) * own // of, len(chosen) * (own + 1) // of):
             rng = np.random.default_rng((self.seed, self.epoch, batch + 1, j + 1))
-            views.append(crop_pair(self.pairs[chosen[j]], crop, self.network_width, self.augmentation, rng))
-        images = np.stack([image[..., ::-1] for image, _ in views]).transpose(0, 3, 1, 2)
-        labels = np.stack([labels for _, labels in views]).astype(np.int64)
-        return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)
+            views.append(crop_pair(self.pairs[chosen[j]], crop, self.resize, self.augmentation, rng))
+        # Whole frames may differ in size: the smaller ones get a rest at the right and below that is not valid.
+        height, width = np.max([labels.shape for _, labels in views], axis=0)
+        images = np.zeros((len(views), 3, height, width), np.uint8)
+        truths = np.full((len(views), height, width), IGNORE, np.int64)
+        for (image, labels), picture, truth in zip(views, images, truths, strict=True):
+            rows, columns = labels.shape
+            picture[:, :rows, :columns] = image[..., ::-1].transpose(2, 0, 1)
+            truth[:rows, :columns] = labels
+        return torch.from_numpy(images), torch.from_numpy(truths)

@@ -7,6 +7,7 @@ the processes, so that their number changes nothing but the order of sums.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,6 +89,7 @@ def joined() -> Iterator[Processes]:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if gpu else "gloo")
     yield Processes(device, dist.get_rank(), dist.get_world_size())
+    gc.collect()  # what still holds the group at the interpreter's end would abort the process
     dist.destroy_process_group()
 
 

@@ -16,6 +16,7 @@ from train.contract import normalise
 from train.distributed import Processes
 from train.loss import count_valid, road_loss, road_sums
 from train.model import VGGFCN8
+from train.optimizer import optimizer, schedule
 from train.preset import Preset, PresetError
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -26,17 +27,12 @@ class NotFiniteError(ArithmeticError):
     """The loss or its gradient is no number; the weights are still those of the step before."""
 
 
-def learning_rate_factor(step: int, warmup: int, total: int) -> float:
-    """Linear warm-up, then half a cosine down to zero."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-
 def new_network(preset: Preset) -> VGGFCN8:
     """The preset's network with weights from its seed."""
     torch.manual_seed(preset.seed)
-    return VGGFCN8(preset.width, preset.batch_norm, preset.head)
+    network = VGGFCN8(preset.width, preset.batch_norm, preset.head, preset.dropout)
+    network.reset_decoder(preset.decoder_init)
+    return network
 
 
 class Learner:
@@ -80,16 +76,8 @@ class Learner:
         self.parallel = processes.parallel(self.network)
         decay = get_ema_multi_avg_fn(preset.ema_decay)
         self.averaged = AveragedModel(self.network, multi_avg_fn=decay, use_buffers=True)
-        # Weight decay is for convolutions: on biases and batch norm it only harms.
-        groups = [
-            {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": preset.weight_decay},
-            {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(groups, lr=preset.learning_rate)
-        total, warmup = preset.epochs * epoch_steps, round(preset.warmup_epochs * epoch_steps)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: learning_rate_factor(step, warmup, total)
-        )
+        self.optimizer = optimizer(network, preset)
+        self.schedule = schedule(self.optimizer, preset, epoch_steps)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=preset.autocast == "fp16")
 
     def state_dict(self) -> dict[str, Any]:
@@ -121,7 +109,7 @@ class Learner:
         self.optimizer.zero_grad()
         loss = self._accumulate(images, labels.to(self.device))
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.preset.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.preset.gradient_clip or math.inf)
         loss_now, norm_now = torch.stack([loss, norm]).tolist()
         if not math.isfinite(loss_now):
             raise NotFiniteError(f"The loss became {loss_now}")

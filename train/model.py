@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,10 @@ VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512
 FC_CHANNELS = 4096
 CLASSES = 2  # index 0: not road, index 1: road
 STRIDE = 32  # height and width of the network's input are multiples of this
-SKIP_SCORE_STD = 1e-2  # skips start small, so that the coarse answer is learned first
+SCORES, UPSAMPLINGS = ("score_top", "score_pool4", "score_pool3"), ("up2", "up4", "up32")
+BILINEAR = "bilinear"
+# How the decoder starts: small, so that the coarse answer is learned first.
+DECODER_INIT = dict.fromkeys(SCORES, 1e-2) | {"upsampling": BILINEAR}
 
 
 def encoder_layers(width: float, batch_norm: bool) -> nn.Sequential:
@@ -45,14 +49,19 @@ def he_std(layer: nn.Conv2d) -> float:
 
 
 def upsampling(stride: int) -> nn.ConvTranspose2d:
-    """Transposed convolution by `stride` that starts as bilinear interpolation (kernel 2s, padding s/2)."""
+    """Transposed convolution by `stride` (kernel 2s, padding s/2) that starts as bilinear interpolation."""
     layer = nn.ConvTranspose2d(CLASSES, CLASSES, 2 * stride, stride, padding=stride // 2, bias=False)
-    ramp = 1 - (torch.arange(2 * stride) - (stride - 0.5)).abs() / stride
-    with torch.no_grad():
-        layer.weight.zero_()
-        for c in range(CLASSES):
-            layer.weight[c, c] = ramp[:, None] * ramp[None, :]
+    make_bilinear(layer)
     return layer
+
+
+@torch.no_grad()
+def make_bilinear(layer: nn.ConvTranspose2d) -> None:
+    stride = layer.stride[0]
+    ramp = 1 - (torch.arange(2 * stride) - (stride - 0.5)).abs() / stride
+    layer.weight.zero_()
+    for c in range(CLASSES):
+        layer.weight[c, c] = ramp[:, None] * ramp[None, :]
 
 
 class VGGFCN8(nn.Module):
@@ -62,12 +71,13 @@ class VGGFCN8(nn.Module):
         width: factor on every channel count of VGG-16 (1.0 is the paper's network).
         batch_norm: batch normalisation after each 3x3 convolution (needed to train from nothing).
         head: "fc" keeps fc6 and fc7 as 7x7 and 1x1 convolutions; "pool5" scores pool5 directly.
+        dropout: after fc6 and fc7, in training.
 
     `forward` takes float [batch, 3, height, width], height and width multiples of 32, and returns
     float32 logits [batch, 2, height, width].
     """
 
-    def __init__(self, width: float = 1.0, batch_norm: bool = False, head: str = "fc") -> None:
+    def __init__(self, width: float = 1.0, batch_norm: bool = False, head: str = "fc", dropout: float = 0.5) -> None:
         super().__init__()
         self.check(width, head)
         self.width, self.batch_norm, self.head = width, batch_norm, head
@@ -78,7 +88,7 @@ class VGGFCN8(nn.Module):
         if head == "fc":
             self.fc6 = nn.Conv2d(pool5, fc, 7, padding=3)
             self.fc7 = nn.Conv2d(fc, fc, 1)
-            self.dropout = nn.Dropout2d(0.5)
+            self.dropout = nn.Dropout(dropout)
         self.score_top = nn.Conv2d(fc if head == "fc" else pool5, CLASSES, 1)
         self.score_pool4 = nn.Conv2d(scaled(512, width), CLASSES, 1)
         self.score_pool3 = nn.Conv2d(scaled(256, width), CLASSES, 1)
@@ -86,12 +96,17 @@ class VGGFCN8(nn.Module):
         self.reset_parameters()
 
     @staticmethod
-    def check(width: float, head: str) -> None:
-        """Raises ValueError for a width or a head that no network has."""
+    def check(width: float, head: str, decoder_init: Mapping[str, float | str] = DECODER_INIT) -> None:
+        """Raises ValueError for a width, a head or a start of the decoder that no network has."""
         if head not in ("fc", "pool5"):
             raise ValueError(f"head is '{head}', but it must be 'fc' or 'pool5'")
         if not 0 < width <= 1:
             raise ValueError(f"width is {width}, but it must be above 0 and at most 1")
+        if decoder_init.keys() != DECODER_INIT.keys():
+            raise ValueError(f"decoder_init must hold {', '.join(DECODER_INIT)}")
+        for name, std in decoder_init.items():
+            if not isinstance(std, (int, float)) and (name, std) != ("upsampling", BILINEAR):
+                raise ValueError(f"decoder_init has {std!r} for {name}, but that must be a standard deviation")
 
     @classmethod
     def of_architecture(cls, text: str) -> VGGFCN8:
@@ -102,14 +117,27 @@ class VGGFCN8(nn.Module):
         return cls(float(found[1]), bool(found[2]), found[3])
 
     def reset_parameters(self) -> None:
-        """He initialisation of the encoder (without it VGG from nothing stays at zero), small scores."""
+        """He initialisation of the encoder (without it VGG from nothing stays at zero), and DECODER_INIT."""
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.normal_(layer.weight, std=he_std(layer))
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-        for score in (self.score_top, self.score_pool4, self.score_pool3):
-            nn.init.normal_(score.weight, std=SKIP_SCORE_STD)
+        self.reset_decoder(DECODER_INIT)
+
+    def reset_decoder(self, decoder_init: Mapping[str, float | str]) -> None:
+        """New weights of the scores and the upsamplings.
+
+        Args:
+            decoder_init: standard deviation of score_top, score_pool4, score_pool3 and upsampling, normal but cut
+                at two deviations, as TensorFlow's truncated normal is; "bilinear" for upsampling as well.
+        """
+        for name in SCORES + UPSAMPLINGS:
+            layer, std = getattr(self, name), decoder_init[name if name in SCORES else "upsampling"]
+            if std == BILINEAR:
+                make_bilinear(layer)
+            else:
+                nn.init.trunc_normal_(layer.weight, std=float(std), a=-2 * float(std), b=2 * float(std))
 
     @property
     def architecture(self) -> str:

@@ -13,6 +13,11 @@ import yaml
 from train.augment import Augmentation, Crop
 from train.model import VGGFCN8
 
+CHOICES = {
+    "autocast": ("none", "bf16", "fp16"),
+    "optimizer": ("adam", "adamw"),
+    "schedule": ("constant", "cosine"),
+}
 NUMBERS = {"int": int, "float": float}
 FOLDER = Path(__file__).parent / "presets"
 
@@ -29,15 +34,20 @@ class Preset:
     batch_norm: bool
     head: str
     init: str
+    decoder_init: dict[str, float | str]
+    dropout: float
     resize: dict[str, Any]
     epochs: int
     batch_size: int
+    optimizer: str
     learning_rate: float
-    weight_decay: float
+    schedule: str
     warmup_epochs: float
-    ema_decay: float
+    epsilon: float
+    weight_decay: float
     gradient_clip: float
     dice_weight: float
+    ema_decay: float
     autocast: str
     workers: int
     seed: int
@@ -76,18 +86,21 @@ def from_dict(values: dict[str, Any], where: str) -> Preset:
         if policy not in ("stretch", "keep_aspect"):
             raise ValueError("resize.policy must be stretch or keep_aspect")
         sizes = [preset.resize["width"]] + ([preset.resize["height"]] if policy == "stretch" else [])
-        VGGFCN8.check(preset.width, preset.head)
+        VGGFCN8.check(preset.width, preset.head, preset.decoder_init)
         if not isinstance(preset.init, str):
             raise ValueError("init must be imagenet, none or a file")
         if not crops or not isinstance(preset.folder_weights, dict):
             raise ValueError("crops must be a list of sizes, and folder_weights a mapping of names to numbers")
-        sizes += [v for crop in crops for v in (crop.width, crop.height)]
+        sizes += [v for crop in crops if not crop.whole for v in (crop.width, crop.height)]
         if any(size % 32 or size <= 0 for size in sizes):
             raise ValueError("sizes of the network and of crops must be multiples of 32")
-        if preset.autocast not in ("none", "bf16", "fp16"):
-            raise ValueError("autocast must be none, bf16 or fp16")
+        for name, choices in CHOICES.items():
+            if getattr(preset, name) not in choices:
+                raise ValueError(f"{name} must be {' or '.join(choices)}")
         if preset.epochs < 1 or preset.batch_size < 1:
             raise ValueError("epochs and batch_size must be at least 1")
+        if not 0 <= preset.dropout < 1 or not 0 <= preset.ema_decay < 1:
+            raise ValueError("dropout and ema_decay must be fractions of 1")
         if not 0 <= preset.synthetic_share < 1 or not 0 < preset.validation_share < 1:
             raise ValueError("synthetic_share and validation_share must be fractions of 1")
     except KeyError as error:

@@ -107,8 +107,7 @@ def carry_out(plan: Plan, processes: Processes) -> None:
 
 def batches_of(pairs: list[Pair], weights: list[float], preset: Preset) -> CropBatches:
     """The preset's batches of these pairs."""
-    width = preset.resize["width"]
-    return CropBatches(pairs, weights, preset.batch_size, preset.crops, width, preset.augmentation, preset.seed)
+    return CropBatches(pairs, weights, preset.batch_size, preset.crops, preset.resize, preset.augmentation, preset.seed)
 
 
 def finish(plan: Plan, frames: RunFrames) -> None:
