@@ -3,9 +3,9 @@
 
 ERROR: a transition failed and the node is not active; or, of the last seconds' frames, inference failed on some and
 none was answered.
-WARN: the node is active and enabled, and no image has come for image_timeout seconds, or a publisher's QoS does not
-fit; or some of the last seconds' frames were malformed, stale, or failed; or the model's file could not be loaded
-again.
+WARN: the node is active and enabled, and no image has come for image_timeout seconds, a publisher's QoS does not fit,
+or one in twenty images is lost on the way; or some of the last seconds' frames were malformed, stale, or failed; or
+the model's file could not be loaded again.
 OK: otherwise.
 """
 
@@ -105,6 +105,7 @@ def _frames(report: Report) -> dict[str, object]:
         "rate in [Hz]": f"{report.rate_in:.1f}",
         "rate out [Hz]": f"{report.rate_out:.1f}",
         "age of last frame [s]": never if report.last_arrival is None else f"{report.last_arrival:.1f}",
+        "lost before arrival": report.lost,
         "frames received": report.received,
         **{f"frames {fate.value}": report.fates[fate] for fate in Fate},
         "frames pending": report.pending,

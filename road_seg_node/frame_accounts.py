@@ -40,6 +40,7 @@ class Report:
     """The accounts at one moment. Rates are in Hz, percentiles in seconds."""
 
     received: int
+    lost: int  # on the way here, as the middleware tells; not among those received
     fates: dict[Fate, int]
     recently_received: int
     recently: dict[Fate, int]
@@ -59,7 +60,7 @@ class FrameAccounts:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._received = 0
+        self._received = self._lost = 0
         self._fates: Counter[Fate] = Counter()
         self._last_arrival: float | None = None
         self._seconds: dict[str, deque[float]] = {stage: deque(maxlen=WINDOW) for stage in STAGES}
@@ -70,6 +71,11 @@ class FrameAccounts:
         with self._lock:
             self._received += 1
             self._last_arrival = now
+
+    def lose(self, count: int) -> None:
+        """So many frames were lost on the way here."""
+        with self._lock:
+            self._lost += count
 
     def settle(self, fate: Fate) -> None:
         with self._lock:
@@ -84,7 +90,7 @@ class FrameAccounts:
     def report(self, now: float) -> Report:
         """To be called once a second: rates and recent counts are those since RECENT calls ago."""
         with self._lock:
-            received, fates = self._received, Counter(self._fates)
+            received, lost, fates = self._received, self._lost, Counter(self._fates)
             seconds = {stage: sorted(values) for stage, values in self._seconds.items() if values}
             since, received_then, fates_then = self._reports[0] if self._reports else (now, 0, Counter())
             self._reports.append((now, received, fates))
@@ -93,6 +99,7 @@ class FrameAccounts:
         recently = {fate: fates[fate] - fates_then[fate] for fate in Fate}
         return Report(
             received=received,
+            lost=lost,
             fates={fate: fates[fate] for fate in Fate},
             recently_received=received - received_then,
             recently=recently,

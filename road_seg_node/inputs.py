@@ -10,9 +10,10 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Callable
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
-from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible, qos_profile_sensor_data
 from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
@@ -23,6 +24,7 @@ from road_seg_node.parameters import ParameterError
 from road_seg_node.throttled_log import ThrottledLog
 
 NAMED = 5  # topics or publishers in one sentence
+MANY = 0.05  # share of a second's images that were lost
 ACQUAINTED = 2.0  # seconds that the graph takes to know the name of a node whose publisher is already known
 
 ImageMessage: TypeAlias = Image | CompressedImage
@@ -34,18 +36,29 @@ class Inputs:
     """Subscribes to the images and to camera_info; calls `on_image` with each image, in the executor's thread."""
 
     def __init__(
-        self, node: Node, image_transport: str, on_image: Callable[[ImageMessage], None], log: ThrottledLog
+        self,
+        node: Node,
+        image_transport: str,
+        on_image: Callable[[ImageMessage], None],
+        on_lost: Callable[[int], None],
+        log: ThrottledLog,
     ) -> None:
         """Raises ParameterError where the user's qos_overrides cannot be."""
-        self._node, self._transport, self._on_image, self._log = node, image_transport, on_image, log
+        self._node, self._transport, self._log = node, image_transport, log
+        self._on_image, self._on_lost = on_image, on_lost
         self.camera_info: CameraInfo | None = None  # the newest that came
         self._last = time.monotonic()  # when the last image came
+        self._came = self._lost = 0  # images, since the last complaint()
         self._mismatch: float | None = None  # when the middleware last told of a publisher that does not fit
         self.topic = image_topic(node, image_transport)
-        events = SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos)
         # create_subscription() remaps once more, and the name as it was written is what the user's rules know.
         name = "image" if image_transport == "raw" else self.topic
-        self._images = self._subscribe(TYPES[image_transport], name, self._on_message, events)
+        subscribe = partial(self._subscribe, TYPES[image_transport], name, self._on_message)
+        events = partial(SubscriptionEventCallbacks, incompatible_qos=self._on_incompatible_qos)
+        try:
+            self._images = subscribe(events(message_lost=self._on_message_lost))
+        except UnsupportedEventTypeError:  # not every middleware tells
+            self._images = subscribe(events())
         self._infos = self._subscribe(CameraInfo, camera_info_topic(node), self._on_camera_info)
 
     def close(self) -> None:
@@ -53,13 +66,25 @@ class Inputs:
             self._node.destroy_subscription(subscription)
 
     def complaint(self, image_timeout: float) -> str:
-        """What is wrong with the images' coming, as a sentence, or "". Logs it too, throttled."""
+        """What is wrong with the images' coming, as a sentence, or "". Logs it too, throttled.
+
+        To be called once a second.
+        """
         now = time.monotonic()
+        came, lost = self._came, self._lost
+        self._came = self._lost = 0
         silence = now - self._last
         if self._mismatch and now - self._mismatch >= ACQUAINTED and (sentence := self._incompatible()):
             self._log.warn("qos", sentence)
             if silence >= 1.0:
                 return sentence
+        if lost > MANY * (came + lost):
+            sentence = (
+                f"Of the last {came + lost} images on {self.topic} {lost} were lost between the camera and this node. "
+                "Large ones need the Fast DDS profile of config/fastdds_large_images.xml, in the camera's process too."
+            )
+            self._log.warn("lost", sentence, alike="lost")
+            return sentence
         if not image_timeout or silence < image_timeout:
             return ""
         awaited = self._awaited()
@@ -77,15 +102,22 @@ class Inputs:
             return self._node.create_subscription(
                 of, topic, callback, qos, event_callbacks=events, qos_overriding_options=overrides
             )
+        except UnsupportedEventTypeError:
+            raise
         except (RuntimeError, InvalidQosOverridesError) as error:
             raise ParameterError(f"The topic {topic} cannot be subscribed to: {error}.") from error
 
     def _on_message(self, msg: ImageMessage) -> None:
         self._last = time.monotonic()
+        self._came += 1
         self._on_image(msg)
 
     def _on_camera_info(self, msg: CameraInfo) -> None:
         self.camera_info = msg
+
+    def _on_message_lost(self, event: Any) -> None:
+        self._lost += event.total_count_change
+        self._on_lost(event.total_count_change)
 
     def _on_incompatible_qos(self, _event: object) -> None:
         self._mismatch = time.monotonic()

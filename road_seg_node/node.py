@@ -84,7 +84,7 @@ class RoadSegNode(ManagedNode):
 
     def activate(self) -> None:
         assert self._worker is not None and self._outputs is not None
-        self._inputs = Inputs(self, self.values.image_transport, self._on_image, self._log)
+        self._inputs = Inputs(self, self.values.image_transport, self._on_image, self._accounts.lose, self._log)
         self._worker.start()
         outputs = ", ".join(self._outputs.topics)
         self.get_logger().info(f"Waiting for images on {self._inputs.topic}; answers on {outputs}.")

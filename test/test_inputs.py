@@ -84,6 +84,25 @@ def test_publishers_whose_qos_does_not_fit_are_named_with_both_sides(start, plan
     wait_until(fitting.get_subscription_count, "the node to subscribe")
 
 
+def test_images_that_the_middleware_loses_are_counted_and_told(start, planner, model) -> None:
+    """Without the Fast DDS profile, most of such large ones are."""
+    node = start(model=model, provider="cpu")
+    planner.wait_for_camera_link()
+    large = image(scene(1242, 375))
+    lost: dict[str, str] = {}
+
+    def told() -> bool:
+        for _ in range(20):
+            planner.publish(planner.stamp(large))
+        lost.update(planner.diagnostics())
+        return "were lost between the camera and this node" in lost["message"]
+
+    wait_until(told, "the warning in diagnostics")
+    assert lost["level"] == "WARN"
+    assert int(lost["lost before arrival"]) > 0
+    assert node.logged("need the Fast DDS profile of config/fastdds_large_images.xml, in the camera's process too.")
+
+
 def hears_silence(node: NodeProcess, planner: Planner, words: str) -> None:
     """The warning about images that do not come has `words` at its end, in the log and in diagnostics."""
     wait_until(lambda: any("No image has come" in line and line.endswith(words) for line in node.lines), words)
