@@ -18,7 +18,7 @@ from road_seg_node.dds_profile import VARIABLES, use_shipped_profile
 from road_seg_node.shipped import PACKAGE, shipped_file
 
 NONE = "none"
-RESPAWN_DELAY = 1.0  # seconds, so that a node that cannot start does not fill the log
+RESPAWN_DELAY = 0.5  # seconds, so that a node that cannot start does not fill the log
 PARAMS_FILE_S = "Empty: the params file's."
 LEVELS = ["debug", "info", "warn", "error", "fatal"]
 BOOLEAN = ["true", "false"]

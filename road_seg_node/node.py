@@ -27,6 +27,7 @@ from rclpy.task import Future
 from std_srvs.srv import SetBool, Trigger
 
 from road_seg_node import diagnostics, parameters
+from road_seg_node.dds_leftovers import remove_leftovers
 from road_seg_node.frame_accounts import FrameAccounts
 from road_seg_node.inputs import ImageMessage, Inputs
 from road_seg_node.managed_node import ManagedNode
@@ -215,6 +216,7 @@ def main(args: list[str] | None = None) -> int:
     # rclpy's handlers shut the context down, and that ends spin() in its own time.
     signal.signal(signal.SIGINT, lambda number, frame: None)
     executor, node = None, None
+    remove_leftovers()
     try:
         try:
             rclpy.init(args=args)

@@ -44,7 +44,7 @@ class RoadGrid:
             resolution=extent.cell,
             width=cells.shape[1],
             height=cells.shape[0],
-            origin=Pose(position=Point(x=-extent.behind, y=-extent.sides), orientation=Quaternion(w=1.0)),
+            origin=Pose(position=Point(x=0.0 - extent.behind, y=-extent.sides), orientation=Quaternion(w=1.0)),
         )
         msg.data.frombytes(cells.data)
         return msg
