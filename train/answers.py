@@ -147,3 +147,15 @@ class Predictions:
                 "perspective."
             )
         return picture
+
+
+def answers_of(model: Path | None, predictions: Path | None) -> Answers:
+    """The answers of a model file, a checkpoint (.pt) or a folder of predictions.
+
+    Raises:
+        DataError, ModelFileError, ProviderError: it cannot be opened.
+    """
+    if model is None:
+        assert predictions is not None
+        return Predictions(predictions)
+    return Checkpoint(model) if model.suffix == ".pt" else ModelFile(model)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -18,11 +19,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from road_seg_node.model_file import ModelFileError
 from road_seg_node.providers import ProviderError
 from train import birdseye, submission
-from train.answers import Answers, Checkpoint, ModelFile, Predictions
+from train.answers import Answers, Predictions, answers_of
 from train.data import DataError, Frame, find_frames, find_images, leave_out, only_drives
 from train.metrics import FIGURES, text
 from train.scenes import scene
 from train.tally import BIRDSEYE, PERSPECTIVE, Tally, count, shown
+from train.workers import Workers
 
 FIRST_SEED = 3_000_000  # of the synthetic scenes; the trainer's own are elsewhere
 SCENE_SIZE = (1242, 375)
@@ -67,7 +69,13 @@ def print_figures(view: str, tally: Tally) -> None:
         print(f"The {len(categories) - 1} categories that are pooled here are in the metrics.json of --out.")
 
 
-def evaluate(answers: Answers, sets: dict[str, list[Frame]], views: Sequence[str], out: Path | None) -> None:
+def evaluate(
+    answers: Answers,
+    sets: dict[str, list[Frame]],
+    views: Sequence[str],
+    out: Path | None,
+    workers: Workers | None = None,
+) -> None:
     """Print the tables, road IoU by data set and KITTI's by view; write the report into `out`."""
     frames = [frame for members in sets.values() for frame in members]
     answers.check(frames)
@@ -83,7 +91,8 @@ def evaluate(answers: Answers, sets: dict[str, list[Frame]], views: Sequence[str
     print(answers.title)
     print(f"{'data set (frames)':36} {'road IoU':>9} {'at 0.5':>7} {'best':>7} {'at':>6}")
     for name, members in sets.items():
-        counts = count(answers, members, lanes, homographies, tally)
+        counted_by = workers.count if workers else partial(count, answers)
+        counts = counted_by(members, lanes, homographies, tally)
         best = counts.best_threshold()
         figures = (counts.iou(answers.threshold), counts.iou(), counts.iou(best), best)
         print(f"{name:36} {figures[0]:9.4f} {figures[1]:7.4f} {figures[2]:7.4f} {figures[3]:6.3f}", flush=True)
@@ -118,6 +127,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--leave-out", nargs="+", default=[], metavar="DRIVE", help="all but these drives")
     parser.add_argument("--synthetic", type=int, default=0, metavar="N", help="and N synthetic scenes")
     parser.add_argument("--view", choices=VIEWS, help="perspective, unless there is --submission: then both")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that answer; the same figures (1)")
     result = parser.add_mutually_exclusive_group()
     result.add_argument("--out", type=Path, metavar="DIR", help="write metrics.json and report.png there")
     result.add_argument("--submission", type=Path, metavar="DIR", help="write KITTI's files there and evaluate nothing")
@@ -127,30 +137,32 @@ def arguments() -> argparse.Namespace:
     options.view = VIEWS[options.view or ("both" if options.submission else PERSPECTIVE)]
     if options.synthetic and (options.predictions or options.submission or BIRDSEYE in options.view):
         parser.error("--synthetic needs --model and the perspective view, and goes into no submission")
+    if options.jobs < 1:
+        parser.error("--jobs must be at least 1")
     if options.submission and len(options.data) > 1:
         parser.error("a submission is of one folder, such as data_road/testing")
     return options
-
-
-def answers_of(options: argparse.Namespace) -> Answers:
-    if options.predictions:
-        return Predictions(options.predictions)
-    return Checkpoint(options.model) if options.model.suffix == ".pt" else ModelFile(options.model)
 
 
 def main() -> None:
     options = arguments()
     try:
         sets = find(options)
-        answers = answers_of(options)
+        opened = partial(answers_of, options.model, options.predictions)
+        answers = opened()
         if options.submission:
             submit(answers, sets, options.view, options.submission)
+        elif options.jobs > 1:
+            with Workers(options.jobs, opened) as workers:
+                evaluate(answers, sets, options.view, options.out, workers)
         else:
             evaluate(answers, sets, options.view, options.out)
     except (DataError, ModelFileError, ProviderError) as error:
-        sys.exit(f"evaluate.py: {error}")
+        print(f"evaluate.py: {error}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
-        sys.exit("evaluate.py: interrupted; nothing is kept of what was counted.")
+        print("evaluate.py: interrupted; nothing is kept of what was counted.", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

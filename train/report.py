@@ -47,7 +47,7 @@ def write(
     """
     figures = {view: {name: counts.figures() for name, counts in rows.items()} for view, rows in views.items()}
     write_whole(folder / FIGURES_FILE, (json.dumps(figures, indent=2, allow_nan=False) + "\n").encode())
-    ranked = sorted(ranking, key=lambda entry: entry[0])
+    ranked = sorted(ranking, key=lambda entry: (entry[0], entry[1].image))
     number = min(SHOWN, (len(ranked) + 1) // 2)
     pictures = []
     for i in range(number):

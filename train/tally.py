@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class Tally:
     """
 
     counts: dict[str, dict[str, RoadCounts]] = field(
-        default_factory=lambda: defaultdict(lambda: defaultdict(RoadCounts))
+        default_factory=lambda: defaultdict(partial(defaultdict, RoadCounts))
     )
     lanes: set[str] = field(default_factory=set)
     ranking: list[tuple[float, Frame]] = field(default_factory=list)
@@ -40,6 +41,14 @@ class Tally:
         self.counts[PERSPECTIVE][category].add(probability, labels)
         if above is not None:
             self.counts[BIRDSEYE][category].add(above.view(probability), above.view(labels, IGNORE))
+
+    def add_all(self, more: Tally) -> None:
+        """Count what another tally has counted."""
+        for view, categories in more.counts.items():
+            for category, counts in categories.items():
+                self.counts[view][category] += counts
+        self.lanes |= more.lanes
+        self.ranking += more.ranking
 
     def pooled(self, view: str) -> RoadCounts:
         """The counts of all categories but the lanes'."""
