@@ -13,7 +13,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from train import preset as presets
-from train.distributed import Processes, joined
+from train.distributed import Processes, joined, leave
 from train.learner import Learner, new_network
 from train.validation import validate
 
@@ -60,6 +60,7 @@ def main() -> None:
         }
         if processes.first:
             torch.save(work, sys.argv[1])
+    leave(0)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import yaml
 from kitti_folder import GROUND_TRUTH_COLOURS
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from train import preset as presets
 
@@ -68,3 +69,10 @@ def assert_same_weights(checkpoint: Path, other: Path) -> None:
     assert one.keys() == two.keys()
     differing = [name for name, value in one.items() if not torch.equal(value, two[name])]
     assert not differing, f"{differing} differ"
+
+
+def curve(run: Path, tag: str) -> list[tuple[int, float]]:
+    """(step, value) of a curve in TensorBoard's events."""
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0})
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(tag)]

@@ -7,12 +7,13 @@ the processes, so that their number changes nothing but the order of sums.
 
 from __future__ import annotations
 
-import gc
+import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -56,7 +57,7 @@ class Processes:
         if self.count == 1:
             return network
         devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(network, devices, broadcast_buffers=False)
+        return DistributedDataParallel(network, devices, forward_sync_buffers=False)
 
     def synchronise_batch_norm(self, network: nn.Module) -> None:
         """Let the batch normalisations of `network` see the whole batch instead of this process's share."""
@@ -89,8 +90,21 @@ def joined() -> Iterator[Processes]:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if gpu else "gloo")
     yield Processes(device, dist.get_rank(), dist.get_world_size())
-    gc.collect()  # what still holds the group at the interpreter's end would abort the process
     dist.destroy_process_group()
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End the process, at the very end of a program.
+
+    DDP keeps gloo's threads for good (PyTorch 2.13), and where one of them lets go of a tensor while Python shuts down,
+    the process aborts. So a process that torchrun started does not wait for that.
+    """
+    if dist.is_torchelastic_launched():
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
+    sys.exit(exit_code)
 
 
 class BatchNormOverProcesses(nn.BatchNorm2d):

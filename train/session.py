@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -93,16 +94,16 @@ def carry_out(plan: Plan, processes: Processes) -> None:
     begin = f"epoch {run.epoch + 1}, batch {run.batch + 1}" if saved else "the beginning"
     if plan.resume:
         log.info(f"Going on from {begin}.")
-    if processes.first:
-        run_folder.record(folder, preset, plan.record(), begin, processes, resumed=plan.resume)
-        run.events = events = Events(folder, run.steps)
-    where = f"{processes.count} processes on {learner.device.type}" if processes.count > 1 else learner.device.type
-    log.info(f"Training {learner.network.architecture} on {where}, into {folder}.")
-    run.train()
-    if processes.first:
-        finish(plan, frames)
-        events.close()
-        run_folder.close_log()
+    with ExitStack() as at_the_end:
+        if processes.first:
+            run_folder.record(folder, preset, plan.record(), begin, processes, resumed=plan.resume)
+            run.events = at_the_end.enter_context(closing(Events(folder, run.steps)))
+        where = f"{processes.count} processes on {learner.device.type}" if processes.count > 1 else learner.device.type
+        log.info(f"Training {learner.network.architecture} on {where}, into {folder}.")
+        run.train()
+        if processes.first:
+            finish(plan, frames)
+            run_folder.close_log()
 
 
 def batches_of(pairs: list[Pair], weights: list[float], preset: Preset) -> CropBatches:

@@ -92,7 +92,7 @@ def fail(sentence: str, exit_code: int) -> NoReturn:
     log.error(sentence)
     if os.environ.get("LOCAL_RANK", "0") == "0":  # of the processes that torchrun started, one speaks
         print(f"train.py: {sentence}", file=sys.stderr)
-    sys.exit(exit_code)
+    distributed.leave(exit_code)
 
 
 def main() -> None:
@@ -104,6 +104,7 @@ def main() -> None:
             carry_out(plan, processes)
         else:
             folds.cross_validate(plan, options.folds, processes)
+    distributed.leave(0)
 
 
 def speak(processes: Processes) -> None:
