@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trainer beside the plainest PyTorch loop, on the same network and frames; bench/README.md says how to read it.
+
+    .venv/bin/python bench/train.py --preset compact --data data/data_road/training --json train.json
+
+Each row has a network of its own. They take turns, a few steps each, round after round, so that whatever else the
+machine does hits all alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from road_seg_node.scene import Road
+from train import preset as presets
+from train.augment import crop_pair
+from train.contract import normalise
+from train.data import GROUND_TRUTH_COLOURS, IGNORE, DataError, Frame, find_frames, read_all
+from train.distributed import Processes
+from train.learner import Learner, new_network
+from train.optimizer import OPTIMIZERS
+from train.preset import Preset, PresetError
+from train.session import batches_of
+
+SCENES, SCENE_SIZE = 40, (1242, 375)
+Batches = Iterator[tuple[Tensor, Tensor]]
+
+
+class Files(Dataset[tuple[Tensor, Tensor]]):
+    """Frames read from their files each time, in the views that the trainer makes of them."""
+
+    def __init__(self, frames: list[Frame], preset: Preset) -> None:
+        self.frames, self.preset, self.rng = frames, preset, np.random.default_rng(preset.seed)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        preset, pair = self.preset, self.frames[i].read()
+        image, labels = crop_pair(pair, preset.crops[0], preset.resize, preset.augmentation, self.rng)
+        return torch.from_numpy(image[..., ::-1].transpose(2, 0, 1).copy()), torch.from_numpy(labels.astype(np.int64))
+
+
+def plain(preset: Preset, frames: list[Frame]) -> tuple[Callable[[], Batches], Callable[[Tensor, Tensor], float]]:
+    """(batches, step) of the loop as PyTorch's tutorials have it: fp32, contiguous, the loader in line."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = new_network(preset).to(device).train()
+    optimizer = OPTIMIZERS[preset.optimizer](network.parameters(), lr=preset.learning_rate)
+    loader = DataLoader(Files(frames, preset), batch_size=preset.batch_size, shuffle=True, drop_last=True)
+
+    def step(images: Tensor, labels: Tensor) -> float:
+        logits = network(normalise(images.to(device)))
+        loss = functional.cross_entropy(logits, labels.to(device), ignore_index=IGNORE)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return lambda: iter(loader), step
+
+
+def ours(preset: Preset, frames: list[Frame]) -> tuple[Callable[[], Batches], Callable[[Tensor, Tensor], float]]:
+    """(batches, step) of the trainer."""
+    data = batches_of(read_all(frames), [1.0] * len(frames), preset)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    learner = Learner(preset, new_network(preset), len(data), Processes(device))
+    loader = DataLoader(data, batch_size=None, num_workers=preset.workers)
+    return lambda: iter(loader), lambda images, labels: learner.step(images, labels, 0, 0)
+
+
+@dataclass
+class Row:
+    """One way to train, and what its steps took.
+
+    Attributes:
+        waiting: seconds that each step waited for its batch.
+        total: seconds of each step, that included.
+    """
+
+    name: str
+    preset: Preset
+    batches: Callable[[], Batches]
+    step: Callable[[Tensor, Tensor], float]
+    source: Batches = field(default_factory=lambda: iter(()))
+    waiting: list[float] = field(default_factory=list)
+    total: list[float] = field(default_factory=list)
+
+    def turn(self, steps: int) -> None:
+        """`steps` steps that count, after some whose batches were made while other rows had their turn."""
+        ahead = 1 + 2 * self.preset.workers
+        for i in range(ahead + steps):
+            start = time.perf_counter()
+            batch = next(self.source, None)
+            if batch is None:  # an epoch is over
+                self.source = self.batches()
+                batch = next(self.source)
+            got = time.perf_counter()
+            self.step(*batch)  # it gives back the loss, so a GPU has done its work
+            if i >= ahead:
+                self.waiting.append(got - start)
+                self.total.append(time.perf_counter() - start)
+
+    def figures(self) -> dict[str, Any]:
+        """The row of the table and of the JSON file."""
+        median = float(np.median(self.total))
+        return {
+            "row": self.name,
+            "batch": self.preset.batch_size,
+            "steps": len(self.total),
+            "images_per_s": self.preset.batch_size / median,
+            "step_ms": 1e3 * median,
+            "p90_ms": 1e3 * float(np.percentile(self.total, 90)),
+            "waiting_ms": 1e3 * float(np.median(self.waiting)),
+        }
+
+
+# The plain loop, the trainer, and the trainer without one thing each: what makes it, and its changes to the preset.
+KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "plain PyTorch": (plain, {"workers": 0}),
+    "ours": (ours, {}),
+    "ours in fp32": (ours, {"autocast": "none"}),
+    "ours, loader in line": (ours, {"workers": 0}),
+}
+
+
+def open_row(name: str, preset: Preset, frames: list[Frame]) -> Row:
+    make, changes = KINDS[name]
+    preset = replace(preset, **changes)
+    return Row(name, preset, *make(preset, frames))
+
+
+def write_scenes(folder: Path) -> None:
+    """Synthetic road scenes as files in KITTI's layout."""
+    for kind in ("image_2", "gt_image_2"):
+        (folder / kind).mkdir()
+    for i in range(SCENES):
+        image, road = Road(i).render(*SCENE_SIZE)
+        truth = np.where(road[..., None], GROUND_TRUTH_COLOURS["road"], GROUND_TRUTH_COLOURS["not road"])
+        cv2.imwrite(str(folder / "image_2" / f"um_{i:06}.png"), image)
+        cv2.imwrite(str(folder / "gt_image_2" / f"um_road_{i:06}.png"), truth.astype(np.uint8))
+
+
+def compare(preset: Preset, frames: list[Frame], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure the rows of one preset in turns and print them."""
+    # One size of crop, since a batch of the plain loop has one and not all batches another.
+    largest = max(preset.crops, key=lambda crop: crop.share)
+    preset = replace(preset, crops=(largest,))
+    rows = [open_row(name, preset, frames) for name in options.rows]
+    for _ in range(options.rounds):
+        for row in rows:
+            row.turn(options.steps)
+    size = "whole frames" if largest.whole else f"{largest.width}x{largest.height}"
+    print(f"\n{options.preset}: {new_network(preset).architecture}, batches of {preset.batch_size}, {size}")
+    print(f"{'':24} {'images/s':>9} {'of plain':>9} {'step ms':>9} {'p90 ms':>9} {'waiting ms':>11} {'steps':>6}")
+    figures = [{"preset": options.preset, **row.figures()} for row in rows]
+    for found in figures:
+        times = found["images_per_s"] / figures[0]["images_per_s"]
+        print(
+            f"{found['row']:24} {found['images_per_s']:9.2f} {times:8.2f}x {found['step_ms']:9.1f} "
+            f"{found['p90_ms']:9.1f} {found['waiting_ms']:11.1f} {found['steps']:6}"
+        )
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="compact", help="a name in train/presets, or a YAML file (compact)")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help=f"a folder in KITTI's layout ({SCENES} synthetic scenes)"
+    )
+    parser.add_argument("--rows", nargs="+", choices=KINDS, default=list(KINDS), help="some, where memory is short")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each row (5)")
+    parser.add_argument("--steps", type=int, default=8, help="steps of a turn that count (8)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there too")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            preset = presets.load(options.preset, {})
+            if options.data is None:
+                write_scenes(Path(scratch))
+            figures = compare(preset, find_frames(options.data or Path(scratch)), options)
+        except (DataError, PresetError) as error:
+            print(f"train.py: {error}", file=sys.stderr)
+            sys.exit(2)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
