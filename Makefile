@@ -11,7 +11,7 @@ INPUT ?= synthetic
 
 help:
 	@echo "make demo                 find the road in a synthetic drive, in real time over ROS 2"
-	@echo "make demo INPUT=PATH      the same in your own folder of pictures, or video"
+	@echo "make demo INPUT=PATH      the same in your own folder of pictures, video or bag"
 	@echo "make setup                install what training needs too into .venv"
 	@echo "make test                 install what training needs too, then lint and run every test"
 	@echo "make lint                 ruff, mypy and codespell only"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
+from nav_msgs.msg import OccupancyGrid
 from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
@@ -20,6 +22,8 @@ from road_seg_node.images import to_bgr
 
 THUMBNAIL = 414  # pixels wide
 COLUMNS = ("image", "overlay", "mask")
+GROUND = "ground, ahead is right"  # one more column, where the camera's mounting is known
+UNSEEN = 60  # grey of ground that the image does not show
 ROWS = 6
 
 Picture = NDArray[np.uint8]
@@ -69,8 +73,9 @@ class Seen:
 class Collector(Node):
     """Collects into `seen`, and writes each overlay into an MP4 file. It hears no image before watch_images()."""
 
-    def __init__(self, film: Path, rate: float, **options: Any) -> None:
+    def __init__(self, film: Path, rate: float, grid: bool = False, **options: Any) -> None:
         super().__init__("road_seg_demo", **options)
+        self.columns = (*COLUMNS, GROUND) if grid else COLUMNS
         self.seen = Seen()
         self._path, self._rate = film, rate
         self._film: cv2.VideoWriter | None = None
@@ -80,6 +85,8 @@ class Collector(Node):
         self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, deep)
         self.create_subscription(Image, "road_seg/mask", self._on_mask, QoSProfile(depth=5))
         self.create_subscription(Image, "road_seg/overlay", self._on_overlay, QoSProfile(depth=5))
+        if grid:
+            self.create_subscription(OccupancyGrid, "road_seg/road_grid", self._on_grid, QoSProfile(depth=5))
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, deep)
 
     def node_is_ready(self) -> bool:
@@ -106,7 +113,7 @@ class Collector(Node):
         mask = to_bgr(msg)[..., 0]
         answer = Answer(now, np.packbits(mask > 0), (msg.height, msg.width))
         self.seen.answers.setdefault(nanoseconds(msg.header.stamp), answer)
-        self._keep("mask", msg, mask)
+        self._keep("mask", msg.header.stamp, mask)
 
     def _on_overlay(self, msg: Image) -> None:
         overlay = to_bgr(msg)
@@ -117,10 +124,15 @@ class Collector(Node):
             )
         whole = overlay if (msg.width, msg.height) == self._size else cv2.resize(overlay, self._size)
         self._film.write(whole)
-        self._keep("overlay", msg, overlay)
+        self._keep("overlay", msg.header.stamp, overlay)
 
     def _on_image(self, msg: Image) -> None:
-        self._keep("image", msg, to_bgr(msg))
+        self._keep("image", msg.header.stamp, to_bgr(msg))
+
+    def _on_grid(self, msg: OccupancyGrid) -> None:
+        cells = np.array(msg.data, np.int16).reshape(msg.info.height, msg.info.width)
+        shade = np.where(cells < 0, UNSEEN, 255 - cells * 255 // 100).astype(np.uint8)
+        self._keep(GROUND, msg.header.stamp, shade[::-1])  # left of the camera is up
 
     def _on_diagnostics(self, msg: DiagnosticArray) -> None:
         for status in msg.status:
@@ -128,30 +140,30 @@ class Collector(Node):
                 if value.key == "provider":
                     self.seen.provider = value.value
 
-    def _keep(self, column: str, msg: Image, picture: Picture) -> None:
-        size = (THUMBNAIL, max(1, round(THUMBNAIL * msg.height / msg.width)))
+    def _keep(self, column: str, stamp: Time, picture: Picture) -> None:
+        size = (THUMBNAIL, max(1, round(THUMBNAIL * picture.shape[0] / picture.shape[1])))
         small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         if small.ndim == 2:
             small = cv2.cvtColor(small, cv2.COLOR_GRAY2BGR)
-        of_stamp = self.seen.thumbnails.setdefault(nanoseconds(msg.header.stamp), {})
+        of_stamp = self.seen.thumbnails.setdefault(nanoseconds(stamp), {})
         of_stamp[column] = small.astype(np.uint8, copy=False)
 
 
-def contact_sheet(seen: Seen) -> Picture | None:
-    """Image, overlay and mask of up to six frames, evenly spread: uint8 [H, W, 3] BGR; None where no frame has all."""
-    whole = [stamp for stamp in seen.sent if len(seen.thumbnails.get(stamp, ())) == len(COLUMNS)]
+def contact_sheet(seen: Seen, columns: Sequence[str] = COLUMNS) -> Picture | None:
+    """The columns of up to six frames, evenly spread: uint8 [H, W, 3] BGR; None where no frame has all."""
+    whole = [stamp for stamp in seen.sent if len(seen.thumbnails.get(stamp, ())) == len(columns)]
     if not whole:
         return None
     chosen = [whole[i] for i in np.unique(np.linspace(0, len(whole) - 1, ROWS).round().astype(int))]
     gap, title = 4, 24
-    heading = np.full((title, len(COLUMNS) * (THUMBNAIL + gap) + gap, 3), 255, np.uint8)
-    for number, column in enumerate(COLUMNS):
+    heading = np.full((title, len(columns) * (THUMBNAIL + gap) + gap, 3), 255, np.uint8)
+    for number, column in enumerate(columns):
         at = (gap + number * (THUMBNAIL + gap), title - 7)
         cv2.putText(heading, column, at, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
     rows = [heading]
     for stamp in chosen:
-        pictures = [seen.thumbnails[stamp][column] for column in COLUMNS]
-        row = np.full((pictures[0].shape[0] + gap, heading.shape[1], 3), 255, np.uint8)
+        pictures = [seen.thumbnails[stamp][column] for column in columns]
+        row = np.full((max(len(picture) for picture in pictures) + gap, heading.shape[1], 3), 255, np.uint8)
         for number, picture in enumerate(pictures):
             left = gap + number * (THUMBNAIL + gap)
             row[: picture.shape[0], left : left + THUMBNAIL] = picture

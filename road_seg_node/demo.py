@@ -8,18 +8,14 @@ Writes a contact sheet and a film of the overlay. The exit status is 0 when at l
 from __future__ import annotations
 
 import argparse
-import ctypes
-import json
 import os
 import random
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import MutableMapping
 from pathlib import Path
-from typing import NoReturn
 
 import cv2
 import numpy as np
@@ -28,6 +24,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from road_seg_node.camera_shots import CameraError
 from road_seg_node.camera_sources import HEIGHT, SYNTHETIC, WIDTH, open_source, synthetic_seed
+from road_seg_node.child_process import Child, DemoError
 from road_seg_node.collector import Collector, Seen, contact_sheet
 from road_seg_node.dds_profile import use_shipped_profile
 from road_seg_node.scene import Road
@@ -36,61 +33,8 @@ RATE = 10.0  # Hz
 ENOUGH = 0.95  # of the frames answered
 STARTING = 180.0  # seconds; a large model on a GPU that has to be warmed up takes its time
 SILENCE = 30.0  # seconds without a frame from the camera
+GROUND_AHEAD, GROUND_SIDES = 40.0, 6.0  # metres of ground on the contact sheet
 DRAIN = 3.0  # seconds without a mask after the last frame
-PR_SET_PDEATHSIG = 1
-
-
-class DemoError(RuntimeError):
-    """The demo cannot go on; the message is a sentence, with what the failing process last logged."""
-
-
-class Child:
-    """One of the package's programs in a process of its own, with its output in a file."""
-
-    def __init__(self, name: str, log: Path, parameters: dict[str, object]) -> None:
-        self.name, self._log = name, log
-        command = [sys.executable, "-m", f"road_seg_node.{name}"]
-        if parameters:
-            command.append("--ros-args")
-        for key, value in parameters.items():
-            command += ["-p", f"{key}:={json.dumps(value)}"]  # JSON is YAML, and keeps a path of digits a text
-        package = str(Path(__file__).resolve().parent.parent)
-        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-        prctl = ctypes.CDLL(None).prctl
-        with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                command,
-                env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # a Ctrl-C in the terminal is for the demo, which ends its children itself
-                preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM),  # even where the demo is killed
-            )
-
-    @property
-    def exit_code(self) -> int | None:
-        return self._process.poll()
-
-    def last_words(self) -> str:
-        """The end of what the process logged."""
-        lines = self._log.read_text(errors="replace").splitlines()[-8:]
-        return "\n".join(f"  {self.name}: {line}" for line in lines or ["(nothing)"])
-
-    def check(self) -> None:
-        """Raises DemoError when the process has ended with an error."""
-        if self.exit_code not in (None, 0):
-            raise DemoError(f"The {self.name} ended early, with status {self.exit_code}:\n{self.last_words()}")
-
-    def end(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if self.exit_code is not None:
-                return
-            self._process.send_signal(number)
-            try:
-                self._process.wait(5.0)
-            except subprocess.TimeoutExpired:
-                continue
 
 
 class Progress:
@@ -134,11 +78,36 @@ def unused_domain() -> int:
     return 0
 
 
-def start(collector: Collector, children: list[Child], progress: Progress) -> None:
+class Ending:
+    """Ends the demo on a signal, by SystemExit, but never within rclpy, whose C++ makes a RuntimeError of it."""
+
+    def __init__(self) -> None:
+        self._within = False
+        self._number = 0
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+
+    def spin(self, collector: Collector) -> None:
+        """Lets the collector work for a tenth of a second at most."""
+        self._within = True
+        try:
+            rclpy.spin_once(collector, timeout_sec=0.1)
+        finally:
+            self._within = False
+        if self._number:
+            sys.exit(128 + self._number)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._number = number
+        if not self._within:
+            sys.exit(128 + number)
+
+
+def start(collector: Collector, children: list[Child], progress: Progress, ending: Ending) -> None:
     """Waits until the node is ready, then lets the camera begin."""
     began = time.monotonic()
     while not collector.node_is_ready():
-        rclpy.spin_once(collector, timeout_sec=0.1)
+        ending.spin(collector)
         for child in children:
             child.check()
         waited = time.monotonic() - began
@@ -148,16 +117,16 @@ def start(collector: Collector, children: list[Child], progress: Progress) -> No
             raise DemoError(f"Camera and node did not find each other within {STARTING:.0f} s. They logged:\n{words}")
     settled = time.monotonic() + 1.0  # the node has to hear of these subscriptions before the first frame
     while time.monotonic() < settled:
-        rclpy.spin_once(collector, timeout_sec=0.1)
+        ending.spin(collector)
     collector.watch_images()
 
 
-def watch(collector: Collector, camera: Child, node: Child, frames: int, progress: Progress) -> None:
+def watch(collector: Collector, camera: Child, node: Child, frames: int, progress: Progress, ending: Ending) -> None:
     """Collects until the camera has ended and nothing more comes."""
     seen = collector.seen
     counts, moved = (0, 0), time.monotonic()
     while True:
-        rclpy.spin_once(collector, timeout_sec=0.1)
+        ending.spin(collector)
         node.check()
         camera.check()
         if node.exit_code is not None:
@@ -214,10 +183,10 @@ def table(seen: Seen, iou: float | None) -> str:
     return "\n".join(f"  {name:<36}{value:>{width}}" for name, value in rows)
 
 
-def run(source: str, model: Path | None, frames: int, output: Path) -> int:
+def run(source: str, model: Path | None, frames: int, output: Path, ending: Ending) -> int:
     """The demo; returns the exit status. Raises CameraError and DemoError."""
     seed = synthetic_seed(source)
-    open_source(source)  # so that a wrong input is told at once
+    mounting = open_source(source).mounting  # a wrong input is told at once
     use_shipped_profile(os.environ)
     keep_to_this_machine(os.environ)
     output.mkdir(parents=True, exist_ok=True)
@@ -230,11 +199,15 @@ def run(source: str, model: Path | None, frames: int, output: Path) -> int:
         if seed is not None:
             parameters |= {"width": WIDTH, "height": HEIGHT}
         children.append(camera := Child("camera", output / "camera.log", parameters))
-        children.append(node := Child("node", output / "node.log", {"model": str(model)} if model else {}))
+        settings: dict[str, object] = {"model": str(model)} if model else {}
+        if mounting is not None:
+            settings |= zip(("camera_height", "camera_tilt", "camera_roll"), mounting, strict=True)
+            settings |= {"grid_ahead": GROUND_AHEAD, "grid_sides": GROUND_SIDES}
+        children.append(node := Child("node", output / "node.log", settings))
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        collector = Collector(film, RATE)
-        start(collector, children, progress)
-        watch(collector, camera, node, frames, progress)
+        collector = Collector(film, RATE, grid=mounting is not None)
+        start(collector, children, progress, ending)
+        watch(collector, camera, node, frames, progress, ending)
     finally:
         progress.end()
         for child in children:
@@ -260,7 +233,7 @@ def run(source: str, model: Path | None, frames: int, output: Path) -> int:
 def write(collector: Collector, film: Path, output: Path) -> list[str]:
     """Writes contact sheet and film into `output`; returns their paths."""
     written = []
-    sheet = contact_sheet(collector.seen)
+    sheet = contact_sheet(collector.seen, collector.columns)
     if sheet is not None:
         beside = output / "contact_sheet.part.png"
         if not cv2.imwrite(str(beside), sheet):
@@ -271,14 +244,10 @@ def write(collector: Collector, film: Path, output: Path) -> list[str]:
     return written
 
 
-def stop(number: int, _frame: object) -> NoReturn:
-    sys.exit(128 + number)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "input", nargs="?", default=SYNTHETIC, help=f"{SYNTHETIC}[:SEED], a folder of pictures, or a video"
+        "input", nargs="?", default=SYNTHETIC, help=f"{SYNTHETIC}[:SEED], a folder of pictures, a video, or a bag"
     )
     parser.add_argument("--frames", type=int, default=100, help="how many frames the camera sends (default: 100)")
     parser.add_argument("--model", type=Path, help="the model file (default: the one that ships with the package)")
@@ -286,19 +255,14 @@ def main() -> int:
     options = parser.parse_args()
     if options.frames < 1:
         parser.error("--frames must be at least 1")
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
     try:
-        return run(options.input, options.model, options.frames, options.output)
+        return run(options.input, options.model, options.frames, options.output, Ending())
     except CameraError as error:
         print(error, file=sys.stderr)
         return 2
     except (DemoError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":
