@@ -19,8 +19,9 @@ class ManagedNode(LifecycleNode):
         super().__init__(name, **options)
         self.failure = ""  # why the last transition failed, as a sentence; empty after one that did not
         self._error: Exception | None = None
-        # rclpy lets its own exception about a transition that the state does not have end the executor, and says
-        # nothing of an exception in a callback.
+        self._attempted = False  # whether a transition has got as far as its callback
+        # Jazzy's rclpy lets its exception about a transition that the state does not have end the executor; neither it
+        # nor Kilted's says anything of an exception in a callback.
         change_state = self._service_change_state.callback
         self._service_change_state.callback = lambda request, response: self._guard(change_state, request, response)
 
@@ -68,6 +69,7 @@ class ManagedNode(LifecycleNode):
         self.cleanup()
 
     def _attempt(self, what: str, step: Callable[[], Any]) -> TransitionCallbackReturn:
+        self._attempted = True
         try:
             step()
         except Exception as error:  # noqa: BLE001 - whatever it is, the node stays where it was
@@ -77,14 +79,16 @@ class ManagedNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _guard(self, change_state: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
-        before = self.state
+        self._attempted = False
         try:
             response = change_state(request, response)
-        except RuntimeError:  # rclpy's RCLError
+        except RuntimeError:  # Jazzy's rclpy, of a transition that the state does not have; Kilted's answers like this
             response.success = False
-            asked = request.transition.label or request.transition.id
-            self.get_logger().error(f"The node is {before}, from where there is no transition {asked}.")
+        if response.success:
             return response
-        if not response.success:
+        if self._attempted:
             self.get_logger().error(f"{self.failure} It stays {self.state}.")
+        else:
+            asked = request.transition.label or request.transition.id
+            self.get_logger().error(f"The node is {self.state}, from where there is no transition {asked}.")
         return response

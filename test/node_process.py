@@ -134,6 +134,10 @@ class NodeProcess:
             self.lines.append(line.rstrip())
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         return "\n".join(self.lines)
 

@@ -284,3 +284,16 @@ def test_a_signal_while_the_model_loads_ends_the_node_cleanly(start, planner, tm
     assert node.exit_code() == 0
     assert "Traceback" not in node.log
     assert not node.logged("Waiting for images"), "the model was loaded first, which shows nothing: give it more work"
+
+
+def test_after_a_signal_of_any_kind_a_new_node_is_back_in_service(start, planner, model) -> None:
+    """While the planner and its camera stay, which have to find each of the new ones."""
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, None):
+        node = start(model=model, provider="cpu")
+        if not planner.received:
+            planner.listen("mask")
+        planner.ask(image(scene()))
+        assert not Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text(), "nothing that it could leave behind"
+        if number:
+            node.send(number)
+            assert node.exit_code() == (-number if number == signal.SIGKILL else 0)
