@@ -133,6 +133,8 @@ class Recorder(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Records until Ctrl-C or SIGTERM (0); 2 when a parameter is at fault, 1 when the file can no more be written."""
+    # Python's own answer to Ctrl-C is a KeyboardInterrupt in the middle of a record; rclpy's handlers end spin().
+    signal.signal(signal.SIGINT, lambda number, frame: None)
     try:
         rclpy.init(args=args)
     except RuntimeError as error:  # what rclpy's errors about --ros-args have in common
@@ -143,13 +145,12 @@ def main(args: list[str] | None = None) -> int:
         try:
             recorder = Recorder()
             rclpy.spin(recorder)
-        except (KeyboardInterrupt, ExternalShutdownException):
+        except ExternalShutdownException:
             pass
         except Exception as error:
             if isinstance(error, RecorderError) or rclpy.ok():
                 raise
             # Else it is a call that SIGTERM's shutdown of the context broke off.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C while it closes the file
         if recorder is not None:
             recorder.close()
     except RecorderError as error:

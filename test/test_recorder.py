@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ class RecorderProcess:
 
     def __init__(self, domain: int, **parameters: Any) -> None:
         arguments = [text for key, value in parameters.items() for text in ("-p", f"{key}:={value}")]
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-m", "road_seg_node.recorder", "--ros-args", *arguments],
             cwd=REPOSITORY,
             env={**os.environ, "ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1"},
@@ -39,13 +40,13 @@ class RecorderProcess:
         self._reader.start()
 
     def _read(self) -> None:
-        for line in self._process.stdout or ():
+        for line in self.process.stdout or ():
             self.said += line
 
     def end(self, number: int = signal.SIGINT) -> int:
-        if self._process.poll() is None:
-            self._process.send_signal(number)
-        code = self._process.wait(PATIENCE)
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(PATIENCE)
         self._reader.join()
         return code
 
@@ -124,6 +125,18 @@ def test_a_recorder_that_is_killed_leaves_no_file_of_that_name(planner, record, 
     again = record(output=tmp_path / "drive.mcap")
     assert again.end(0) == 2
     assert "drive.part was left by a recording that was not closed" in again.said
+
+
+def test_a_full_disk_is_told(planner, record, tmp_path: Path) -> None:
+    """Of a disk that takes no more this stands in: no file may grow beyond two megabytes."""
+    recorder = record(output=tmp_path / "drive.mcap")
+    planner.wait_for_camera_link()
+    resource.prlimit(recorder.process.pid, resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+    send_until_recorded(planner, tmp_path / "drive.part", lambda: recorder.process.poll() is not None)
+    assert recorder.end() == 1
+    assert "drive.mcap cannot be written: File too large. What was recorded is in" in recorder.said
+    assert [path.name for path in tmp_path.iterdir()] == ["drive.part"]
+    assert "Traceback" not in recorder.said
 
 
 @pytest.mark.parametrize(
