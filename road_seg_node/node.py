@@ -55,15 +55,17 @@ class RoadSegNode(ManagedNode):
     keyword arguments of rclpy's Node; raises ParameterError. destroy_node() waits for the frame in work.
     """
 
+    # Here, because Kilted's rclpy destroys also a node whose constructor has raised.
+    _outputs: Outputs | None = None
+    loader: ModelLoader | None = None
+    _worker: Worker | None = None
+    _inputs: Inputs | None = None
+
     def __init__(self, **options: Any) -> None:
         super().__init__(NODE_NAME, **options)
         self.values = parameters.declare(self)
         self._accounts = FrameAccounts()
         self._log = ThrottledLog(self.get_logger())
-        self._outputs: Outputs | None = None
-        self.loader: ModelLoader | None = None
-        self._worker: Worker | None = None
-        self._inputs: Inputs | None = None
         self.add_post_set_parameters_callback(self._on_parameters)
         self.create_service(SetBool, "~/set_enabled", self._on_set_enabled)
         # Reentrant, because it awaits the model: in the node's own group nothing else would be called until then.
