@@ -59,7 +59,7 @@ class Worker:
         self.size: tuple[int, int] | None = None  # of the last image: height, width
         self._outputs, self._accounts, self._log, self._context = outputs, accounts, log, context
         self._newest: NewestFrame[Frame] = NewestFrame()
-        self._due = 0.0  # when max_rate next lets a frame through
+        self._passed = self._due = 0.0  # when max_rate last let a frame through, and when it next does
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -89,11 +89,11 @@ class Worker:
     def _too_soon(self, now: float) -> bool:
         if not self.values.max_rate:
             return False
-        if now < self._due:
+        period = 1 / self.values.max_rate
+        if now < min(self._due, self._passed + period):  # the second where max_rate was raised meanwhile
             return True
         # From when it was due rather than from now, or 20 Hz of a camera's 30 would become 15; but not for long past.
-        period = 1 / self.values.max_rate
-        self._due = max(self._due + period, now)
+        self._passed, self._due = now, max(self._due + period, now)
         return False
 
     def _work(self) -> None:

@@ -165,3 +165,13 @@ def test_after_a_pause_max_rate_does_not_catch_up(values: Any) -> None:
         for index in range(30):
             worker.offer(Frame(Image(), second + index / 30, None))
     assert 60 - accounts.report(0.0).fates[Fate.RATE_LIMITED] == pytest.approx(20, abs=2)
+
+
+def test_a_higher_max_rate_counts_at_once(values: Any) -> None:
+    accounts = FrameAccounts()
+    worker = Worker(None, None, replace(values, max_rate=0.01), accounts, ThrottledLog(None), None)
+    for index in range(60):
+        if index == 30:
+            worker.values = replace(values, max_rate=10.0)
+        worker.offer(Frame(Image(), 1000.0 + index / 30, None))
+    assert 60 - accounts.report(0.0).fates[Fate.RATE_LIMITED] == pytest.approx(2 + 10, abs=2)
