@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from road_seg_node.frame_accounts import STAGES, Fate
 from road_seg_node.parameters import SETTINGS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -163,6 +164,30 @@ def test_rviz_asks_for_what_is_published() -> None:
         **{f"/road_seg/{output}": "Reliable" for output in ("overlay", "mask", "road_grid")},
     }
     assert {topic["Durability Policy"] for topic in topics} == {"Volatile"}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/troubleshooting.md", "CONTRIBUTING.md", "bench/README.md"])
+def test_links_within_the_repository_lead_somewhere(page: str) -> None:
+    path = REPOSITORY / page
+    links = re.findall(r"\]\(([^)#][^)]*)\)", path.read_text())
+    local = [link for link in links if "://" not in link]
+    for link in local:
+        file, _, heading = link.partition("#")
+        target = (path.parent / file).resolve()
+        assert target.exists(), link
+        if heading:
+            headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+            assert heading in {re.sub(r"[^a-z0-9 -]", "", text.lower()).replace(" ", "-") for text in headings}, link
+
+
+def test_troubleshooting_names_what_diagnostics_say() -> None:
+    text = (REPOSITORY / "docs" / "troubleshooting.md").read_text()
+    named = set(re.findall(r"`frames ([a-z ]+)`", text))
+    assert named - {"received", "pending"} <= {fate.value for fate in Fate}
+    stages = set(re.findall(r"`([a-z]+) p50`", text))
+    assert stages and stages <= set(STAGES)
+    parameters = set(re.findall(r"ros2 param [gs]et /road_seg (\w+)", text))
+    assert parameters and parameters <= {setting.name for setting in SETTINGS}
 
 
 def test_ci_script_can_be_run() -> None:
