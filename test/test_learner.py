@@ -45,7 +45,7 @@ def gradients(learner: Learner) -> dict[str, torch.Tensor]:
 def test_the_loss_is_the_mean_cross_entropy_of_valid_pixels() -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(10, 2, 32, 64), batch()[1]
-    loss = road_loss(road_sums(logits, labels), count_valid(labels), 1.0, dice_weight=0.0)
+    loss = road_loss(road_sums(logits, labels, dice=False), count_valid(labels), 1.0, dice_weight=0.0)
     torch.testing.assert_close(loss, functional.cross_entropy(logits, labels, ignore_index=IGNORE))
 
 
@@ -53,7 +53,7 @@ def test_dice_is_nothing_where_all_road_is_found() -> None:
     labels = batch()[1]
     logits = torch.stack([50.0 * (labels != 1), 50.0 * (labels == 1)], 1)
     for truth, expected in ((labels, 0.0), ((labels == 0).long(), 1.0)):
-        assert float(road_loss(road_sums(logits, truth), count_valid(truth), 1.0, 1.0)) == pytest.approx(
+        assert float(road_loss(road_sums(logits, truth, dice=True), count_valid(truth), 1.0, 1.0)) == pytest.approx(
             expected, abs=0.01
         )
 
@@ -84,8 +84,8 @@ def test_the_parts_of_dice_are_averaged_by_their_frames() -> None:
     logits, labels = torch.randn(10, 2, 32, 64), batch()[1]
     parts = [(logits[:7], labels[:7]), (logits[7:], labels[7:])]
     valid = count_valid(labels)
-    losses = [float(road_loss(road_sums(*part), valid, len(part[1]) / 10, 1.0)) for part in parts]
-    alone = [float(road_loss(road_sums(*part), valid, 1.0, 1.0)) for part in parts]
+    losses = [float(road_loss(road_sums(*part, dice=True), valid, len(part[1]) / 10, 1.0)) for part in parts]
+    alone = [float(road_loss(road_sums(*part, dice=True), valid, 1.0, 1.0)) for part in parts]
     assert sum(losses) == pytest.approx(0.7 * alone[0] + 0.3 * alone[1])
 
 

@@ -79,6 +79,7 @@ def joined() -> Iterator[Processes]:
         PresetError: more processes than GPUs.
     """
     gpu = torch.cuda.is_available()
+    torch.backends.cudnn.benchmark = True  # a run's batches have few sizes
     if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
         yield Processes(torch.device("cuda" if gpu else "cpu"))
         return

@@ -107,7 +107,7 @@ class Learner:
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))  # for dropout
         self.network.train()
         self.optimizer.zero_grad()
-        loss = self._accumulate(images, labels.to(self.device))
+        loss = self._accumulate(images, labels.to(self.device, non_blocking=True))
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.preset.gradient_clip or math.inf)
         loss_now, norm_now = torch.stack([loss, norm]).tolist()
@@ -128,13 +128,13 @@ class Learner:
         valid, total = self.processes.sum(count_valid(labels)), torch.zeros((), device=self.device)
         parts = list(zip(images.tensor_split(self.parts), labels.tensor_split(self.parts), strict=True))
         for i, (some, truth) in enumerate(parts):
-            x = normalise(some.to(self.device)).contiguous(memory_format=torch.channels_last)
+            x = normalise(some.to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
             # The processes exchange gradients once a step, with the last part.
             alone = self.processes.count > 1 and i < len(parts) - 1
             with self.parallel.no_sync() if alone else nullcontext():
                 with torch.autocast(self.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
                     logits = self.parallel(x)
-                sums = self.processes.sum(road_sums(logits, truth))
+                sums = self.processes.sum(road_sums(logits, truth, self.preset.dice_weight > 0))
                 loss = road_loss(sums, valid, len(some) / len(images), self.preset.dice_weight)
                 self.scaler.scale(loss).backward()
             total += loss.detach()

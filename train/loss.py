@@ -15,16 +15,20 @@ def count_valid(labels: Tensor) -> Tensor:
     return (labels != IGNORE).sum()
 
 
-def road_sums(logits: Tensor, labels: Tensor) -> Tensor:
+def road_sums(logits: Tensor, labels: Tensor, dice: bool) -> Tensor:
     """float32 [4] of logits [batch, 2, h, w] and labels [batch, h, w], over valid pixels.
 
-    The sums of the cross-entropy, of P(road) on road, of P(road), and of road. Those of parts of a batch add up to
-    those of the batch.
+    The sums of the cross-entropy and, for `dice`, of P(road) on road, of P(road), and of road. Those of the parts of
+    a batch add up to those of the batch.
     """
-    entropy = functional.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
-    p = torch.sigmoid(logits[:, 1] - logits[:, 0]) * (labels != IGNORE)
-    road = (labels == 1).float()
-    return torch.stack([entropy, (p * road).sum(), p.sum(), road.sum()])
+    valid, road = (labels != IGNORE).float(), (labels == 1).float()
+    # Of two classes, the softmax of the second is the sigmoid of the difference: half the work.
+    difference = logits[:, 1] - logits[:, 0]
+    entropy = functional.binary_cross_entropy_with_logits(difference, road, valid, reduction="sum")
+    if not dice:
+        return torch.stack([entropy, *entropy.new_zeros(3)])
+    p = torch.sigmoid(difference) * valid
+    return torch.stack([entropy, torch.dot(p.flatten(), road.flatten()), p.sum(), road.sum()])
 
 
 def road_loss(sums: Tensor, valid: Tensor, share: float, dice_weight: float) -> Tensor:

@@ -66,7 +66,8 @@ class Run:
         self.learner, self.batches, self.validation, self.folder = learner, batches, validation, folder
         self.preset, self.processes, self.save_every = learner.preset, learner.processes, save_every
         batches.share = (self.processes.rank, self.processes.count)
-        self.loader = DataLoader(batches, batch_size=None, num_workers=self.preset.workers)
+        gpu = self.processes.device.type == "cuda"
+        self.loader = DataLoader(batches, batch_size=None, num_workers=self.preset.workers, pin_memory=gpu)
         self.epoch, self.batch, self.best = 0, 0, -1.0
         self.losses: list[float] = []
         self.metrics: dict[str, Any] = {"epoch": 0, "threshold": 0.5}

@@ -65,6 +65,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, help="instead of the preset's")
     parser.add_argument("--seed", type=int, help="instead of the preset's")
     parser.add_argument("--synthetic-share", type=float, metavar="SHARE", help="instead of the preset's, 0 to 1")
+    parser.add_argument("--workers", type=int, help="instead of the preset's; a GPU wants more than two cores do")
     parser.set_defaults(fold=None)  # a run of a cross-validation has one, and a resume takes it from the run's folder
     return parser.parse_args()
 
@@ -140,7 +141,7 @@ def plan_of(options: argparse.Namespace, processes: Processes) -> Plan:
         if not KITTI.is_dir():
             raise DataError(KITTI_MISSING)
         options.data = [KITTI]
-    changeable = ("epochs", "init", "seed", "synthetic_share")
+    changeable = ("epochs", "init", "seed", "synthetic_share", "workers")
     changes = {name: value for name in changeable if (value := getattr(options, name)) is not None}
     folder = options.run or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(preset_file).stem}"
     return Plan(
