@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -186,6 +187,15 @@ def begin(network: VGGFCN8, init: str, images: list[torch.Tensor]) -> str:
 def saved(path: Path, state: object) -> str:
     torch.save(state, path)
     return str(path)
+
+
+def test_torchvisions_file_is_read_as_it_is_written(tmp_path: Path) -> None:
+    """Of 2017: an ordered dictionary in PyTorch's format before 1.6."""
+    state, path = OrderedDict(vgg16_state(1 / 16)), tmp_path / "vgg16-397923af.pth"
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    network = VGGFCN8(1 / 16)
+    assert f"Starting from {path}: features, fc6, fc7; new: score" in begin(network, str(path), [])
+    assert torch.equal(network.fc7.weight[:, :, 0, 0], state["classifier.3.weight"])
 
 
 def test_an_encoder_alone_is_taken_with_and_without_its_prefix(tmp_path: Path) -> None:
