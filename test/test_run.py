@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from train import checkpoint
 from train import preset as presets
 from train.augment import Crop, CropBatches, Pair
 from train.distributed import Processes
+from train.interruption import Interruption
 from train.learner import Learner, new_network
 from train.preset import Preset, PresetError
 from train.run import Run, TrainingError
@@ -103,3 +105,18 @@ def test_the_recipes_learn_from_frames_of_mixed_sizes(name: str, batch_size: int
     same = all(torch.equal(averaged[key], last[key]) for key in last)
     assert same == (recipe.ema_decay == 0)
     assert [key for key in last if torch.equal(last[key], first[key])] == [], "a layer did not learn"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_at_once_only_where_no_other_process_waits(number: signal.Signals) -> None:
+    alone, among_others = Interruption(alone=True), Interruption(alone=False)
+    handler = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), alone.awaited():
+        signal.raise_signal(number)
+        assert alone.signal_number == number
+        signal.raise_signal(number)
+    with among_others.awaited():
+        for _ in range(3):
+            signal.raise_signal(number)
+    assert among_others.signal_number == number
+    assert signal.getsignal(number) == handler

@@ -20,17 +20,18 @@ class Interrupted(Exception):
 class Interruption:
     """Whether somebody asked the run to stop: `signal_number` is then the signal, else 0."""
 
-    def __init__(self) -> None:
-        self.signal_number = 0
+    def __init__(self, alone: bool) -> None:
+        """`alone`: asked twice, stop at once. torchrun passes on what the terminal has sent already."""
+        self.alone, self.signal_number = alone, 0
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal_number:
-            raise KeyboardInterrupt  # asked twice: at once
+        if self.signal_number and self.alone:
+            raise KeyboardInterrupt
         self.signal_number = number
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
-        """While this lasts, the first signal is noted alone, and the second one raises KeyboardInterrupt."""
+        """While this lasts, the first signal is noted alone, and a second one may raise KeyboardInterrupt."""
         before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield

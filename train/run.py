@@ -72,7 +72,7 @@ class Run:
         self.losses: list[float] = []
         self.metrics: dict[str, Any] = {"epoch": 0, "threshold": 0.5}
         self.recent: deque[float] = deque(maxlen=DIVERGED_STEPS)
-        self.interruption = Interruption()
+        self.interruption = Interruption(alone=self.processes.count == 1)
         self.saved = time.monotonic()
         self.events: Events | None = None
 

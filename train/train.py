@@ -14,6 +14,7 @@ import importlib.util
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,6 +99,7 @@ def fail(sentence: str, exit_code: int) -> NoReturn:
 
 def main() -> None:
     options = arguments()
+    threading.excepthook = leave_to_the_run
     with sentences_for_mistakes(), distributed.joined() as processes:
         speak(processes)
         plan = plan_of(options, processes)
@@ -106,6 +108,12 @@ def main() -> None:
         else:
             folds.cross_validate(plan, options.folds, processes)
     distributed.leave(0)
+
+
+def leave_to_the_run(args: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread meets a full disk first, and then raises what it met in the run, which says it."""
+    if not isinstance(args.exc_value, OSError):
+        threading.__excepthook__(args)
 
 
 def speak(processes: Processes) -> None:
