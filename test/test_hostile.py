@@ -183,7 +183,7 @@ def assert_said_and_counted(rig: Rig, msg: Image | CompressedImage | bytes, word
     said = sum(words in line for line in rig.node.lines)
     for _ in range(10):
         rig.planner.publish(msg)
-        time.sleep(0.005)  # or one would only supersede the other
+        time.sleep(0.02)  # or one would only supersede the other
     rig.node.wait_for(words)
     counted = rig.assert_goes_on()
     assert counted["malformed"] >= 2

@@ -125,7 +125,7 @@ def accounted_for(counts: dict[str, int]) -> bool:
 
 def test_parameters_answer_while_a_frame_is_in_work(start, planner, tmp_path) -> None:
     """The executor stays free: the service answers before a frame that takes seconds is done."""
-    start(model=write_weighted_model(tmp_path / "very_slow.onnx", work=100), provider="cpu")
+    start(model=write_weighted_model(tmp_path / "very_slow.onnx", work=300), provider="cpu")
     planner.listen("mask")
     planner.wait_for_camera_link()
     planner.publish(planner.stamp(image(scene())))
@@ -278,7 +278,7 @@ def test_a_signal_in_the_middle_of_inference_ends_the_node_cleanly(start, planne
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_the_model_loads_ends_the_node_cleanly(start, planner, tmp_path, number) -> None:
-    node = start(model=write_weighted_model(tmp_path / "slow.onnx", work=100), provider="cpu")
+    node = start(model=write_weighted_model(tmp_path / "slow.onnx", work=300), provider="cpu")
     wait_until(lambda: "road_seg" in planner.node.get_node_names(), "the node's name")
     node.send(number)
     assert node.exit_code() == 0
