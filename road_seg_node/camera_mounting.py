@@ -5,7 +5,8 @@ With the parameter ground_frame empty, the frame lies on the ground straight bel
 named after the camera's frame and broadcast, so that RViz and planners find it. Otherwise it is a frame of the robot's,
 such as base_footprint, and TF knows the camera in it.
 
-tf2_ros comes with every ROS installation that has RViz or a planner, but is not on PyPI, so it is imported when needed.
+tf2_ros and tf2_msgs come with every ROS installation that has RViz or a planner, but are not on PyPI, so they are
+imported when needed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import cv2
 import numpy as np
 from geometry_msgs.msg import Quaternion, Transform, TransformStamped, Vector3
 from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.time import Time
 from std_msgs.msg import Header
 
@@ -33,21 +36,28 @@ class CameraMounting:
     def __init__(self, node: Node, ground_frame: str) -> None:
         """Raises ParameterError where a ground_frame is named and there is no tf2_ros."""
         self._node, self._frame = node, ground_frame
+        self._tf2: Any = None
         self._listener: Any = None
-        self._broadcaster: Any = None
+        self._broadcaster: Publisher | None = None
         self._broadcast: TransformStamped | None = None
-        try:
-            self._tf2: Any = importlib.import_module("tf2_ros")
-        except ImportError as error:
-            self._tf2 = None
-            if ground_frame:
+        if ground_frame:
+            try:
+                self._tf2 = importlib.import_module("tf2_ros")
+            except ImportError as error:
                 raise ParameterError(
                     f"The parameter ground_frame is {ground_frame}, but TF cannot be used here ({error}): install "
                     "tf2_ros_py, or leave ground_frame empty and set camera_height and camera_tilt."
                 ) from error
-        if ground_frame:
             self._buffer = self._tf2.Buffer()
             self._listener = self._tf2.TransformListener(self._buffer, node)
+            return
+        try:
+            self._message: Any = importlib.import_module("tf2_msgs.msg").TFMessage
+        except ImportError:  # then there is nobody here who would use it
+            return
+        # Not tf2_ros' StaticTransformBroadcaster: Jazzy's never sends another transform to the same frame.
+        lasting = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._broadcaster = node.create_publisher(self._message, "/tf_static", lasting)
 
     def find(self, camera_frame: str, values: Values) -> tuple[str, Pose]:
         """(the ground's frame, float64 [3, 4] that takes points from the camera's frame to it), as they are now.
@@ -65,15 +75,17 @@ class CameraMounting:
             )
         pose = mounted(values.camera_height, values.camera_tilt, values.camera_roll)
         frame = camera_frame.lstrip("/") + SUFFIX
-        if self._tf2 is not None:
-            self._send(below(camera_frame, frame, pose))
+        transform = below(camera_frame, frame, pose)
+        if self._broadcaster is not None and transform != self._broadcast:
+            self._broadcaster.publish(self._message(transforms=[transform]))
+            self._broadcast = transform
         return frame, pose
 
     def close(self) -> None:
         if self._listener is not None:
             self._listener.unregister()
         if self._broadcaster is not None:
-            self._node.destroy_publisher(self._broadcaster.pub_tf)
+            self._node.destroy_publisher(self._broadcaster)
 
     def _from_tf(self, camera_frame: str) -> Pose:
         try:
@@ -87,14 +99,6 @@ class CameraMounting:
         axis, angle = np.array([q.x, q.y, q.z]), 2 * math.atan2(math.hypot(q.x, q.y, q.z), q.w)
         turned = cv2.Rodrigues(axis / (np.linalg.norm(axis) or 1.0) * angle)[0]
         return np.column_stack([turned, [t.x, t.y, t.z]])
-
-    def _send(self, transform: TransformStamped) -> None:
-        if transform == self._broadcast:
-            return
-        if self._broadcaster is None:
-            self._broadcaster = self._tf2.StaticTransformBroadcaster(self._node)
-        self._broadcaster.sendTransform(transform)
-        self._broadcast = transform
 
 
 def below(camera_frame: str, ground_frame: str, pose: Pose) -> TransformStamped:

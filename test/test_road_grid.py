@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from geometry_msgs.msg import Transform, TransformStamped, Vector3
 from nav_msgs.msg import OccupancyGrid
 from node_process import Planner, image, scene, wait_until, weighted_probability, write_weighted_model
 from rclpy.qos import QoSProfile
+from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo
 
 from road_seg_node.camera_mounting import below
@@ -140,6 +142,72 @@ def test_a_ground_frame_needs_tf(start, model) -> None:
     assert node.exit_code() == 2
     assert "ground_frame is base_footprint, but TF cannot be used here" in node.log
     assert "Traceback" not in node.log
+
+
+needs_tf = pytest.mark.skipif(
+    importlib.util.find_spec("tf2_ros") is None, reason="tf2_ros is not here: source a ROS 2 installation"
+)
+
+
+@needs_tf
+def test_the_ground_below_the_camera_is_broadcast(start, planner, model) -> None:
+    import tf2_ros
+
+    start(model=model, provider="cpu", camera_height=1.4, camera_tilt=0.3, camera_roll=-0.2)
+    buffer = tf2_ros.Buffer()
+    listener = tf2_ros.TransformListener(buffer, planner.node)
+    GridListener(planner).grid(camera_info())
+    for tilt in (0.3, 0.1):  # changed while it runs
+        assert planner.set_parameter("camera_tilt", str(tilt)).successful
+        expected = mounted(1.4, tilt, -0.2)
+
+        def known(expected: np.ndarray = expected) -> bool:
+            planner.publish(planner.stamp(image(PICTURE)))
+            if not buffer.can_transform("front_camera_ground", "front_camera", Time()):
+                return False
+            found = buffer.lookup_transform("front_camera_ground", "front_camera", Time()).transform
+            place = (found.translation.x, found.translation.y, found.translation.z)
+            axis = np.array([found.rotation.x, found.rotation.y, found.rotation.z])
+            ahead = np.array([0, 0, 1])  # the optical axis, turned by the quaternion
+            ahead = ahead + 2 * np.cross(axis, np.cross(axis, ahead) + found.rotation.w * ahead)
+            return np.allclose(place, expected[:, 3]) and np.allclose(ahead, expected[:, 2])
+
+        wait_until(known, "the transform")
+    listener.unregister()
+
+
+@needs_tf
+def test_the_mounting_comes_from_tf(start, planner, model) -> None:
+    """A camera on a mast of the robot, a little to the left, that looks backwards and down."""
+    import tf2_ros
+
+    node = start(model=model, provider="cpu", ground_frame="base_footprint", grid_ahead=1.0, grid_behind=20.0)
+    listener = GridListener(planner)
+    sentence = "~/road_grid needs the transform from the camera's frame front_camera to base_footprint, and TF has none"
+
+    def complained() -> bool:
+        listener.show(camera_info())
+        return node.logged(sentence) and sentence in planner.diagnostics()["message"]
+
+    wait_until(complained, sentence)
+    broadcaster = tf2_ros.StaticTransformBroadcaster(planner.node)
+    mast = TransformStamped(child_frame_id="mast", transform=Transform(translation=Vector3(x=-0.5, y=0.2, z=1.1)))
+    mast.header.frame_id, mast.transform.rotation.w = "base_footprint", 1.0
+    down = mounted(0.3, 0.25)  # 0.3 m above the mast's frame
+    back = np.diag([-1.0, -1.0, 1.0]) @ down
+    camera = below("mast", "front_camera", inverse(back))
+    broadcaster.sendTransform([mast, camera])
+    grid = listener.grid(camera_info())
+    pose = back + np.column_stack([np.zeros((3, 3)), [-0.5, 0.2, 1.1]])
+    expected = GroundView(LENS, pose, Extent(0.1, 1, 20, 10)).grid(weighted_probability(PICTURE))
+    assert grid.header.frame_id == "base_footprint"
+    assert (grid.info.origin.position.x, grid.info.origin.position.y) == (-20.0, -10.0)
+    assert (cells(grid) != expected).mean() < 0.001  # rounding, of poses that differ in the last digits
+    wait_until(lambda: "~/road_grid" not in planner.diagnostics()["message"], "the complaint to end")
+
+
+def inverse(pose: np.ndarray) -> np.ndarray:
+    return np.column_stack([pose[:, :3].T, -pose[:, :3].T @ pose[:, 3]])
 
 
 def test_region_of_interest_and_binning() -> None:
