@@ -31,6 +31,7 @@ class Condition:
     reload_failure: str
     input_complaint: str
     output_complaint: str
+    image_reliability: str  # with which images are asked for; empty unless active
     enabled: bool
     segmenter: RoadSegmenter | None  # None unless configured
     threshold: float | None
@@ -41,7 +42,10 @@ def status(condition: Condition) -> DiagnosticStatus:
     level, message = _level(condition)
     name = condition.name.strip("/")
     found = DiagnosticStatus(level=level, name=f"{name}: segmentation", message=message, hardware_id=condition.name)
-    facts = {"state": condition.state, **_model(condition), **_frames(condition.report)}
+    facts: dict[str, object] = {"state": condition.state, **_model(condition)}
+    if condition.image_reliability:
+        facts["image reliability"] = condition.image_reliability
+    facts |= _frames(condition.report)
     found.values = [KeyValue(key=key, value=str(value)) for key, value in facts.items()]
     return found
 

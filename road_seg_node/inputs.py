@@ -3,6 +3,10 @@
 
 Every subscription's callback runs in the executor's thread and takes microseconds, so that the next image is fetched
 as soon as it is there: in the middleware's queue of depth 1 it would be overwritten, and nobody would count it.
+
+Images are asked for with best effort, which takes them from any publisher and never makes the camera send again. Where
+many are lost so, and every publisher offers it, they are asked for reliably: without the Fast DDS profile in the
+camera's process nearly all large images lose one of their parts, and only parts that are sent again make them whole.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from typing import Any, TypeAlias
 
 from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.node import Node
-from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible, qos_profile_sensor_data
+from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -51,15 +55,11 @@ class Inputs:
         self._came = self._lost = 0  # images, since the last complaint()
         self._mismatch: float | None = None  # when the middleware last told of a publisher that does not fit
         self.topic = image_topic(node, image_transport)
-        # create_subscription() remaps once more, and the name as it was written is what the user's rules know.
-        name = "image" if image_transport == "raw" else self.topic
-        subscribe = partial(self._subscribe, TYPES[image_transport], name, self._on_message)
-        events = partial(SubscriptionEventCallbacks, incompatible_qos=self._on_incompatible_qos)
-        try:
-            self._images = subscribe(events(message_lost=self._on_message_lost))
-        except UnsupportedEventTypeError:  # not every middleware tells
-            self._images = subscribe(events())
+        self._images = self._subscribe_images()
         self._infos = self._subscribe(CameraInfo, camera_info_topic(node), self._on_camera_info)
+        # Says more than the profile of the subscription: whether it was the user who wanted it so.
+        overridden = f"qos_overrides.{self.topic}.subscription.reliability" in node._parameter_overrides
+        self._adapts = not overridden
 
     def close(self) -> None:
         for subscription in (self._images, self._infos):
@@ -71,6 +71,7 @@ class Inputs:
         To be called once a second.
         """
         now = time.monotonic()
+        self._suit_the_publishers()
         came, lost = self._came, self._lost
         self._came = self._lost = 0
         silence = now - self._last
@@ -79,10 +80,7 @@ class Inputs:
             if silence >= 1.0:
                 return sentence
         if lost > MANY * (came + lost):
-            sentence = (
-                f"Of the last {came + lost} images on {self.topic} {lost} were lost between the camera and this node. "
-                "Large ones need the Fast DDS profile of config/fastdds_large_images.xml, in the camera's process too."
-            )
+            sentence = self._lossy(came, lost)
             self._log.warn("lost", sentence, alike="lost")
             return sentence
         if not image_timeout or silence < image_timeout:
@@ -92,12 +90,59 @@ class Inputs:
         self._log.warn("silence", sentence, alike=awaited)
         return sentence
 
+    @property
+    def reliability(self) -> str:
+        """With which the images are asked for now: "best_effort" or "reliable"."""
+        return self._images.qos_profile.reliability.name.lower()
+
+    def _subscribe_images(self, qos: QoSProfile | None = None) -> Subscription:
+        """qos: instead of best effort and the user's overrides."""
+        # create_subscription() remaps once more, and the name as it was written is what the user's rules know.
+        name = "image" if self._transport == "raw" else self.topic
+        subscribe = partial(self._subscribe, TYPES[self._transport], name, self._on_message, qos=qos)
+        events = partial(SubscriptionEventCallbacks, incompatible_qos=self._on_incompatible_qos)
+        try:
+            return subscribe(events=events(message_lost=self._on_message_lost))
+        except UnsupportedEventTypeError:  # not every middleware tells
+            return subscribe(events=events())
+
+    def _ask(self, reliability: ReliabilityPolicy) -> None:
+        """Subscribes anew, otherwise as before."""
+        qos = self._images.qos_profile
+        qos.reliability = reliability
+        self._node.destroy_subscription(self._images)
+        self._images = self._subscribe_images(qos)
+        self._mismatch = None
+
+    def _offered(self) -> set[ReliabilityPolicy]:
+        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        return {publisher.qos_profile.reliability for publisher in publishers}
+
+    def _suit_the_publishers(self) -> None:
+        """Goes back to best effort where a publisher has come that offers no more."""
+        if self._adapts and self.reliability == "reliable" and ReliabilityPolicy.BEST_EFFORT in self._offered():
+            self._ask(ReliabilityPolicy.BEST_EFFORT)
+            self._node.get_logger().info(f"A publisher of {self.topic} is best effort, and so is this node again.")
+
+    def _lossy(self, came: int, lost: int) -> str:
+        """What is to be said of losses. Asks for the images reliably where that has not been tried and can be had."""
+        sentence = f"Of the last {came + lost} images on {self.topic} {lost} were lost between the camera and this node"
+        helps = "the Fast DDS profile of config/fastdds_large_images.xml, in the camera's process too"
+        if self._adapts and self.reliability == "best_effort" and self._offered() == {ReliabilityPolicy.RELIABLE}:
+            self._ask(ReliabilityPolicy.RELIABLE)
+            return f"{sentence}, which asks for them reliably from now on. That costs latency; faster is {helps}."
+        return f"{sentence}. Large ones need {helps}."
+
     def _subscribe(
-        self, of: type, topic: str, callback: Callable, events: SubscriptionEventCallbacks | None = None
+        self,
+        of: type,
+        topic: str,
+        callback: Callable,
+        events: SubscriptionEventCallbacks | None = None,
+        qos: QoSProfile | None = None,
     ) -> Subscription:
-        # Best effort takes images from reliable publishers too, and never makes the camera wait or send again.
-        qos = QoSProfile(depth=1, reliability=qos_profile_sensor_data.reliability)
-        overrides = QoSOverridingOptions.with_default_policies()
+        overrides = QoSOverridingOptions.with_default_policies() if qos is None else None
+        qos = qos or QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         try:
             return self._node.create_subscription(
                 of, topic, callback, qos, event_callbacks=events, qos_overriding_options=overrides

@@ -187,6 +187,7 @@ class RoadSegNode(ManagedNode):
             reload_failure="" if loader is None else loader.failure,
             input_complaint=complaint,
             output_complaint="" if self._outputs is None else self._outputs.complaint,
+            image_reliability="" if self._inputs is None else self._inputs.reliability,
             enabled=self.values.enabled,
             segmenter=segmenter,
             threshold=None if segmenter is None else self._threshold(segmenter),

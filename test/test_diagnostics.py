@@ -32,6 +32,7 @@ def condition(fates: dict[Fate, int] | None = None, **changes: Any) -> Condition
         "reload_failure": "",
         "input_complaint": "",
         "output_complaint": "",
+        "image_reliability": "best_effort",
         "enabled": True,
         "segmenter": None,
         "threshold": None,

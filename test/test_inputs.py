@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import cv2
@@ -101,6 +102,61 @@ def test_images_that_the_middleware_loses_are_counted_and_told(start, planner, m
     assert lost["level"] == "WARN"
     assert int(lost["lost before arrival"]) > 0
     assert node.logged("need the Fast DDS profile of config/fastdds_large_images.xml, in the camera's process too.")
+
+
+def test_images_that_are_lost_are_asked_for_reliably_of_cameras_that_offer_it(start, planner, model) -> None:
+    """Without the Fast DDS profile nearly all of such large ones are lost at first, and none once they are sent again.
+
+    A camera that comes later and is best effort is heard all the same.
+    """
+    planner.node.destroy_publisher(planner.camera)
+    planner.camera = planner.node.create_publisher(Image, "image", QoSProfile(depth=10))
+    node = start(model=model, provider="cpu")
+    planner.listen("mask")
+    planner.wait_for_camera_link()
+    large = image(scene(1242, 375))
+
+    def send(count: int) -> None:
+        for _ in range(count):
+            planner.publish(planner.stamp(large))
+            time.sleep(0.1)
+
+    def lost() -> bool:
+        send(10)
+        return node.logged("asks for them reliably from now on")
+
+    assert planner.diagnostics()["image reliability"] == "best_effort"
+    wait_until(lost, "the node to ask for them reliably")
+    wait_until(lambda: planner.diagnostics()["image reliability"] == "reliable", "the same in diagnostics")
+    planner.wait_for_camera_link()
+    planner.ask(large)  # the two know each other
+    before = planner.counts(lambda counts: counts["pending"] == 0)
+    send(30)
+    after = planner.counts(lambda counts: counts["pending"] == 0 and counts["received"] >= before["received"] + 29)
+    assert after["answered"] + after["superseded"] - before["answered"] - before["superseded"] >= 29
+
+    planner.camera = planner.node.create_publisher(Image, "image", qos_profile_sensor_data)
+    wait_until(lambda: planner.diagnostics()["image reliability"] == "best_effort", "the node to take what is offered")
+    planner.ask(image(scene()))
+    assert not node.logged("do not agree on the QoS")
+
+
+def test_a_reliability_that_the_user_chose_stays(start, planner, model) -> None:
+    planner.node.destroy_publisher(planner.camera)
+    planner.camera = planner.node.create_publisher(Image, "image", QoSProfile(depth=10))
+    chosen = ("-p", "qos_overrides./image.subscription.reliability:=best_effort")
+    node = start(*chosen, model=model, provider="cpu")
+    planner.wait_for_camera_link()
+    large = image(scene(1242, 375))
+
+    def told() -> bool:
+        for _ in range(20):
+            planner.publish(planner.stamp(large))
+        return "were lost between" in planner.diagnostics()["message"]
+
+    wait_until(told, "the warning in diagnostics")
+    assert planner.diagnostics()["image reliability"] == "best_effort"
+    assert not node.logged("asks for them reliably")
 
 
 def hears_silence(node: NodeProcess, planner: Planner, words: str) -> None:
