@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from pathlib import Path
 
 from road_seg_node.model_file import ModelFileError
 from road_seg_node.providers import ProviderError
 from road_seg_node.segmenter import RoadSegmenter
+
+LOOK = 0.1  # seconds between two looks at whether the model is still wanted
 
 Signature = tuple[int, int, int]  # of a file on disk: when it was written, its size, its inode
 
@@ -17,8 +20,9 @@ Signature = tuple[int, int, int]  # of a file on disk: when it was written, its 
 class ModelLoader:
     """One file on one provider, loaded any number of times.
 
-    Loading again takes seconds, with TensorRT minutes, so it has a thread of its own: the executor's goes on fetching
-    images and the worker's goes on answering them with the old model meanwhile.
+    Loading takes seconds, with TensorRT minutes, so it has a thread of its own. The first time, diagnostics go on and a
+    signal can end the node meanwhile; later, the executor's thread goes on fetching images, and the worker's answering
+    them with the old model.
     """
 
     def __init__(self, path: Path, provider: str, tell: Callable[[str], None]) -> None:
@@ -32,6 +36,23 @@ class ModelLoader:
         """Raises ModelFileError or ProviderError."""
         self._tried = self._signature()  # before it is read: what is written meanwhile is another file
         return RoadSegmenter(self._path, self._provider, tell=self._tell)
+
+    def load_while(self, wanted: Callable[[], bool]) -> RoadSegmenter | None:
+        """As load(), in the thread; None as soon as `wanted`, which is asked ten times a second, says no."""
+        loaded: Future[RoadSegmenter] = Future()
+
+        def load() -> None:
+            try:
+                loaded.set_result(self.load())
+            except Exception as error:  # noqa: BLE001 - result() raises it
+                loaded.set_exception(error)
+
+        self._thread = threading.Thread(target=load, name="model")
+        self._thread.start()
+        while wanted():
+            if wait([loaded], LOOK).done:
+                return loaded.result()
+        return None
 
     def reload(
         self, size: tuple[int, int] | None, take: Callable[[RoadSegmenter], None], done: Callable[[], None]

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import rclpy
@@ -44,7 +45,8 @@ NODE_NAME = "road_seg"
 # Seconds after which SIGALRM ends a shutdown that hangs: while another process dies, Fast DDS has been seen to wait for
 # itself for ever as it gave up its participant, and no Python runs meanwhile.
 SHUTDOWN = 10
-LOADING = 1.0  # seconds that the end waits for a model that is being loaded again; TensorRT takes minutes
+LOADING = 1.0  # seconds that the end waits for a model that is being loaded; TensorRT takes minutes
+REPORT = 1.0  # seconds between two messages on /diagnostics
 
 
 class RoadSegNode(ManagedNode):
@@ -72,16 +74,21 @@ class RoadSegNode(ManagedNode):
         self.create_service(Trigger, "~/reload_model", self._on_reload_model, callback_group=ReentrantCallbackGroup())
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
         # Not the ROS clock: with use_sim_time and no simulator it stands still, which is when a warning is needed.
-        self.create_timer(1.0, self._every_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._reported = time.monotonic()
+        self.create_timer(REPORT, self._every_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def configure(self) -> None:
         values = self.values
-        loader = ModelLoader(values.model, values.provider, self.get_logger().info)
-        segmenter = loader.load()
-        if not self.context.ok():  # SIGTERM came while the model was loading
-            raise ExternalShutdownException
-        self._outputs = Outputs(self, values.ground_frame, self._log)
-        self.loader = loader
+        self.loader = ModelLoader(values.model, values.provider, self.get_logger().info)
+        try:
+            segmenter = self.loader.load_while(self._wants_model)
+            if segmenter is None or not self.context.ok():  # SIGTERM came meanwhile
+                raise ExternalShutdownException
+            self._outputs = Outputs(self, values.ground_frame, self._log)
+        except Exception:
+            if self.context.ok():  # else main() looks after the thread that still loads
+                self.loader = None
+            raise
         self._worker = Worker(segmenter, self._outputs, values, self._accounts, self._log, self.context)
         self._say_what_runs(segmenter)
 
@@ -109,6 +116,15 @@ class RoadSegNode(ManagedNode):
         if self._worker is not None:
             self._worker.stop()
         super().destroy_node()
+
+    def _wants_model(self) -> bool:
+        """Whether to go on waiting for it. Diagnostics go on meanwhile, though no callback is called."""
+        if not self.context.ok():
+            return False
+        if time.monotonic() - self._reported >= REPORT:
+            with suppress(Exception):  # a time before 1970, or a shutdown just now: neither is the model's fault
+                self._every_second()
+        return True
 
     def _say_what_runs(self, segmenter: RoadSegmenter) -> None:
         info, log = segmenter.info, self.get_logger()
@@ -173,6 +189,7 @@ class RoadSegNode(ManagedNode):
         self._worker.offer(Frame(msg, time.monotonic(), age, self._inputs.camera_info))
 
     def _every_second(self) -> None:
+        self._reported = time.monotonic()
         complaint = ""
         if self._inputs is not None and self.values.enabled:
             complaint = self._inputs.complaint(self.values.image_timeout)
