@@ -97,10 +97,17 @@ def _preload_tensorrt(ort: Any) -> None:
         importlib.import_module("tensorrt_libs")  # of the package tensorrt; importing it loads them
 
 
-def _why_not_cuda(ort: Any) -> str:
+def _driver() -> ctypes.CDLL | None:
+    """NVIDIA's, where there is one."""
     try:
-        driver = ctypes.CDLL("libcuda.so.1")
+        return ctypes.CDLL("libcuda.so.1")
     except OSError:
+        return None
+
+
+def _why_not_cuda(ort: Any) -> str:
+    driver = _driver()
+    if driver is None:
         return (
             "there is no NVIDIA driver (libcuda.so.1) on this machine or in this container: "
             "install the driver, or start the container with --gpus all"
@@ -172,7 +179,11 @@ def open_engine(
     ort = _onnxruntime()
     kind, exact = _KINDS[name], precision == "fp32"
     if kind.names[0] not in ort.get_available_providers():
-        raise ProviderError(f"this ONNX Runtime has no {name} provider: {kind.remedy}")
+        alone = name != "cpu" and _driver() is None  # no other build of ONNX Runtime would help
+        raise ProviderError(
+            f"this ONNX Runtime has no {name} provider"
+            + (f", nor this machine an NVIDIA driver (with one: {kind.remedy})" if alone else f": {kind.remedy}")
+        )
     kind.prepare(ort)
     if name == "tensorrt":
         tell(f"TensorRT builds its engine for {model.where}, unless it did before; the first time this takes minutes")

@@ -66,7 +66,7 @@ def test_a_gpu_provider_either_works_or_is_refused_with_reason_and_remedy(tmp_pa
     if BUILT_FOR_CUDA:
         assert re.match(f"ONNX Runtime does not use {provider} here: |{provider} cannot run the model", sentence)
     else:
-        assert sentence.startswith(f"this ONNX Runtime has no {provider} provider: ")
+        assert sentence.startswith(f"this ONNX Runtime has no {provider} provider")
         assert "onnxruntime-gpu[cuda,cudnn]" in sentence
     auto = RoadSegmenter(path)
     assert auto.provider != provider
