@@ -118,6 +118,7 @@ def test_the_learning_rate_over_two_epochs_of_three_steps(name: str, warmup: int
     assert rates == pytest.approx(expected, abs=1e-3)
 
 
+AUGMENTATION = presets.load("compact", {}).as_dict()["augmentation"]
 WRONG = [
     ({"wide": 0.5}, "wide"),
     ({"autocast": "int8"}, "autocast must be none or bf16 or fp16"),
@@ -132,6 +133,30 @@ WRONG = [
     ({"learning_rate": "fast"}, "fast"),
     ({"decoder_init": {"score_top": 0.01}}, "decoder_init must hold score_top, score_pool4, score_pool3, upsampling"),
     ({"decoder_init": dict.fromkeys((*SCORES, "upsampling"), "bilinear")}, "'bilinear' for score_"),
+    ({"decoder_init": [0.1]}, "decoder_init must be a mapping"),
+    ({"learning_rate": -1}, "learning_rate is -1"),
+    ({"learning_rate": float("nan")}, "learning_rate is nan"),
+    ({"epsilon": 0}, "epsilon is 0"),
+    ({"weight_decay": -0.1}, "weight_decay is -0.1"),
+    ({"gradient_clip": -1}, "gradient_clip is -1"),  # it would turn the gradient round
+    ({"dice_weight": 2}, "dice_weight is 2"),  # the cross-entropy would count against
+    ({"workers": -1}, "workers is -1"),
+    ({"seed": -1}, "seed is -1"),
+    ({"epochs": 1.5}, "epochs is 1.5, but it must be a whole number"),
+    ({"validation_share": 1}, "validation_share must be between"),
+    ({"batch_norm": "x"}, "batch_norm must be true or false"),
+    ({"folder_weights": {"a": "x"}}, "folder_weights of a is 'x'"),
+    ({"folder_weights": {"a": -1}}, "folder_weights must be at least 0"),
+    ({"crops": [{"whole": "no", "share": 1}]}, "whole true or false"),
+    ({"crops": [{"whole": True, "share": 0}]}, "share must be above 0"),
+    ({"crops": [{"whole": True, "share": "x"}]}, "share is 'x'"),
+    ({"resize": {"policy": "keep_aspect", "width": 64.0}}, "multiples of 32"),
+    ({"resize": "stretch"}, "resize must be a mapping"),
+    ({"augmentation": AUGMENTATION | {"scale": [0, 1]}}, "scale must be a range"),
+    ({"augmentation": AUGMENTATION | {"scale": [2, 1]}}, "scale must be a range"),
+    ({"augmentation": AUGMENTATION | {"aspect": -2}}, "aspect must be at least 0"),
+    ({"augmentation": AUGMENTATION | {"flip": 2}}, "flip must be from 0 to 1"),
+    ({"augmentation": AUGMENTATION | {"mirror": 1}}, "mirror"),
 ]
 
 
@@ -140,6 +165,12 @@ def test_a_preset_with_a_wrong_value_is_named(change: dict[str, Any], named: str
     path = tmp_path / "wrong.yaml"
     path.write_text(yaml.safe_dump(presets.load("compact", {}).as_dict() | change))
     with pytest.raises(PresetError, match=f"{path}.*{named}"):
+        presets.load(str(path), {})
+
+
+def test_a_preset_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (path := tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(PresetError, match="binary.yaml is not YAML"):
         presets.load(str(path), {})
 
 

@@ -66,16 +66,18 @@ class Frame:
         """What the bird's-eye view needs; the file need not be there."""
         return self.folder / "calib" / f"{self.drive}_{self.number}.txt"
 
-    def read(self) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, strict: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """Image uint8 [H, W, 3] BGR and labels uint8 [H, W] (0 not road, 1 road, 255 not valid).
+
+        `strict` is for training, see `labels_from_colours`.
 
         Raises:
             DataError: a file is unreadable, of another size, or has colours that are not KITTI's.
         """
         image = read_picture(self.image)
-        return image, self.labels(self.ground_truth, image)
+        return image, self.labels(self.ground_truth, image, strict)
 
-    def labels(self, ground_truth: Path, image: np.ndarray) -> np.ndarray:
+    def labels(self, ground_truth: Path, image: np.ndarray, strict: bool = True) -> np.ndarray:
         """Labels uint8 [H, W] of `image` from one of its ground truth files; raises as `read` does."""
         truth = read_picture(ground_truth)
         if image.shape != truth.shape:
@@ -83,7 +85,7 @@ class Frame:
                 f"{ground_truth} is {truth.shape[1]}x{truth.shape[0]} pixels, but its image "
                 f"{self.image.name} is {image.shape[1]}x{image.shape[0]}; the two must be of one size."
             )
-        return labels_from_colours(truth, ground_truth)
+        return labels_from_colours(truth, ground_truth, strict)
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -115,11 +117,15 @@ def write_whole(path: Path, data: bytes) -> None:
         raise DataError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
-def labels_from_colours(truth: np.ndarray, path: Path) -> np.ndarray:
+def labels_from_colours(truth: np.ndarray, path: Path, strict: bool = True) -> np.ndarray:
     """Labels uint8 [H, W] from KITTI's colours: valid where red > 0, road where blue > 0 besides.
 
+    KITTI's development kit counts whatever it finds by that rule. So does this where it is not `strict`, but for
+    pictures that are grey or have green in them, which are no such ground truth. Training asks for more, since frames
+    that are broken there are cheaper found before it than after.
+
     Raises:
-        DataError: pixels of another colour, or no valid pixel at all.
+        DataError: pixels of another colour, or (strict) no valid pixel at all.
     """
     blue, green, red = truth[..., 0], truth[..., 1], truth[..., 2]
     if truth.any() and (blue == green).all() and (green == red).all():
@@ -127,8 +133,9 @@ def labels_from_colours(truth: np.ndarray, path: Path) -> np.ndarray:
             f"{path} is grey. Ground truth is in colours: road (255, 0, 255), not road (255, 0, 0) and not valid "
             "(0, 0, 0), as RGB."
         )
-    strange = (green != 0) | ((red != 0) & (red != 255)) | ((blue != 0) & (blue != 255))
-    strange |= (blue == 255) & (red == 0)
+    strange = green != 0
+    if strict:
+        strange |= ((red != 0) & (red != 255)) | ((blue != 0) & (blue != 255)) | ((blue == 255) & (red == 0))
     if strange.any():
         row, column = np.argwhere(strange)[0]
         b, g, r = (int(v) for v in truth[row, column])
@@ -136,8 +143,8 @@ def labels_from_colours(truth: np.ndarray, path: Path) -> np.ndarray:
             f"{path} has the colour RGB ({r}, {g}, {b}) at row {row}, column {column}. Ground truth has road "
             "(255, 0, 255), not road (255, 0, 0) and not valid (0, 0, 0), and no other colour."
         )
-    labels = np.where(red == 0, IGNORE, (blue == 255).astype(np.uint8)).astype(np.uint8)
-    if (labels == IGNORE).all():
+    labels = np.where(red == 0, IGNORE, (blue > 0).astype(np.uint8)).astype(np.uint8)
+    if strict and (labels == IGNORE).all():
         raise DataError(f"{path} is black all over: no pixel has valid ground truth. Leave the frame out.")
     return labels
 

@@ -39,12 +39,21 @@ def scenes(number: int) -> list[Frame]:
 
 def find(options: argparse.Namespace) -> dict[str, list[Frame]]:
     """The frames by the name of their data set."""
+    finder = find_images if options.submission else find_frames
+    found = {folder.resolve(): finder(folder) for folder in options.data}
+    everything = [frame for frames in found.values() for frame in frames]
+    kept = set(only_drives(everything, options.only) if options.only else everything)
+    if options.leave_out:
+        kept &= set(leave_out(everything, options.leave_out))
+    short = {folder: f"{folder.parent.name}/{folder.name}" for folder in found}
     sets = {}
-    for folder in options.data:
-        frames = find_images(folder) if options.submission else find_frames(folder)
-        frames = only_drives(frames, options.only) if options.only else frames
-        frames = leave_out(frames, options.leave_out)
-        sets[f"{folder.parent.name}/{folder.name} ({len(frames)})"] = frames
+    for folder, frames in found.items():
+        frames = [frame for frame in frames if frame in kept]
+        name = short[folder] if list(short.values()).count(short[folder]) == 1 else str(folder)
+        if frames:
+            sets[f"{name} ({len(frames)})"] = frames
+    if found and not sets:
+        raise DataError(f"With --only and --leave-out no frame is left of {', '.join(map(str, options.data))}.")
     if options.synthetic:
         sets[f"synthetic ({options.synthetic})"] = scenes(options.synthetic)
     return sets
@@ -137,6 +146,8 @@ def arguments() -> argparse.Namespace:
     options.view = VIEWS[options.view or ("both" if options.submission else PERSPECTIVE)]
     if options.synthetic and (options.predictions or options.submission or BIRDSEYE in options.view):
         parser.error("--synthetic needs --model and the perspective view, and goes into no submission")
+    if options.synthetic < 0:
+        parser.error("--synthetic must be at least 0")
     if options.jobs < 1:
         parser.error("--jobs must be at least 1")
     if options.submission and len(options.data) > 1:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,32 @@ CHOICES = {
     "schedule": ("constant", "cosine"),
 }
 NUMBERS = {"int": int, "float": float}
+# The smallest and the largest value of each number; a bound that is not reached itself is one of OPEN.
+RANGES = {
+    "epochs": (1, math.inf),
+    "batch_size": (1, math.inf),
+    "learning_rate": (0, math.inf),
+    "warmup_epochs": (0, math.inf),
+    "epsilon": (0, math.inf),
+    "weight_decay": (0, math.inf),
+    "gradient_clip": (0, math.inf),
+    "dice_weight": (0, 1),
+    "dropout": (0, 1),
+    "ema_decay": (0, 1),
+    "workers": (0, math.inf),
+    "seed": (0, math.inf),
+    "validation_share": (0, 1),
+    "synthetic_share": (0, 1),
+}
+OPEN = {
+    "learning_rate": 0,
+    "epsilon": 0,
+    "dropout": 1,
+    "ema_decay": 1,
+    "synthetic_share": 1,
+}
+# Of the augmentation: what is changed by a share of itself would vanish or turn round at 1, and rates are shares.
+SHARES = ("flip", "brightness", "contrast", "saturation", "blur", "noise", "grey")
 FOLDER = Path(__file__).parent / "presets"
 
 
@@ -74,14 +101,16 @@ def from_dict(values: dict[str, Any], where: str) -> Preset:
         if wrong:
             raise PresetError(f"{where}: {word} value(s) {', '.join(sorted(wrong))}.")
     try:
-        augmentation = dict(values["augmentation"])
-        low, high = augmentation.pop("scale")
-        augmentation = {name: float(value) for name, value in augmentation.items()}
-        crops = tuple(Crop(**crop) for crop in values["crops"])
         # YAML takes 1e-4 for a text; a number is meant.
-        numbers = {f.name: NUMBERS[f.type](values[f.name]) for f in fields(Preset) if f.type in NUMBERS}
-        view = Augmentation(scale=(float(low), float(high)), **augmentation)
-        preset = Preset(**{**values, **numbers, "crops": crops, "augmentation": view})
+        numbers = {f.name: number(f.name, values[f.name], f.type) for f in fields(Preset) if f.type in NUMBERS}
+        crops, view = crops_of(values["crops"]), augmentation_of(values["augmentation"])
+        for name in ("resize", "decoder_init", "folder_weights"):
+            if not isinstance(values[name], dict):
+                raise ValueError(f"{name} must be a mapping of names to values")
+        weights = {name: number(f"folder_weights of {name}", w) for name, w in values["folder_weights"].items()}
+        if any(weight < 0 for weight in weights.values()):
+            raise ValueError("folder_weights must be at least 0")
+        preset = Preset(**{**values, **numbers, "crops": crops, "augmentation": view, "folder_weights": weights})
         policy = preset.resize["policy"]
         if policy not in ("stretch", "keep_aspect"):
             raise ValueError("resize.policy must be stretch or keep_aspect")
@@ -89,25 +118,65 @@ def from_dict(values: dict[str, Any], where: str) -> Preset:
         VGGFCN8.check(preset.width, preset.head, preset.decoder_init)
         if not isinstance(preset.init, str):
             raise ValueError("init must be imagenet, none or a file")
-        if not crops or not isinstance(preset.folder_weights, dict):
-            raise ValueError("crops must be a list of sizes, and folder_weights a mapping of names to numbers")
+        if not isinstance(preset.batch_norm, bool):
+            raise ValueError(f"batch_norm must be true or false, not {preset.batch_norm!r}")
         sizes += [v for crop in crops if not crop.whole for v in (crop.width, crop.height)]
-        if any(size % 32 or size <= 0 for size in sizes):
+        if any(type(size) is not int or size % 32 or size <= 0 for size in sizes):
             raise ValueError("sizes of the network and of crops must be multiples of 32")
         for name, choices in CHOICES.items():
             if getattr(preset, name) not in choices:
                 raise ValueError(f"{name} must be {' or '.join(choices)}")
-        if preset.epochs < 1 or preset.batch_size < 1:
-            raise ValueError("epochs and batch_size must be at least 1")
-        if not 0 <= preset.dropout < 1 or not 0 <= preset.ema_decay < 1:
-            raise ValueError("dropout and ema_decay must be fractions of 1")
-        if not 0 <= preset.synthetic_share < 1 or not 0 < preset.validation_share < 1:
-            raise ValueError("synthetic_share and validation_share must be fractions of 1")
+        for name, (low, high) in RANGES.items():
+            value = getattr(preset, name)
+            if not low <= value <= high or value == OPEN.get(name):
+                upto = f" to {high:g}" if high < math.inf else ""
+                without = f", without {OPEN[name]}" if name in OPEN else ""
+                raise ValueError(f"{name} is {value:g}, but it must be from {low:g}{upto or ' on'}{without}")
+        if preset.validation_share in (0, 1):
+            raise ValueError("validation_share must be between 0 and 1")
     except KeyError as error:
         raise PresetError(f"{where}: the value {error} is missing.") from None
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise PresetError(f"{where}: {error}.") from None
     return preset
+
+
+def number(name: str, value: Any, kind: str = "float") -> float | int:
+    """A finite number of that kind; raises ValueError."""
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        found: float | int = NUMBERS[kind](value)
+        if not math.isfinite(found) or found != float(value):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        wanted = "a whole number" if kind == "int" else "a number"
+        raise ValueError(f"{name} is {value!r}, but it must be {wanted}") from None
+    return found
+
+
+def crops_of(values: Any) -> tuple[Crop, ...]:
+    """The crops of a preset; raises KeyError, TypeError or ValueError."""
+    if not isinstance(values, list) or not values:
+        raise ValueError("crops must be a list of sizes")
+    crops = tuple(Crop(**crop) for crop in values)
+    for crop in crops:
+        if number("a crop's share", crop.share) <= 0 or not isinstance(crop.whole, bool):
+            raise ValueError("a crop's share must be above 0, and whole true or false")
+    return crops
+
+
+def augmentation_of(values: Any) -> Augmentation:
+    """The augmentation of a preset; raises KeyError, TypeError or ValueError."""
+    changes = dict(values)
+    low, high = (number("scale", bound) for bound in changes.pop("scale"))
+    if not 0 < low <= high:
+        raise ValueError("scale must be a range of factors above 0, such as [0.8, 1.4]")
+    found = Augmentation(scale=(low, high), **{name: number(name, value) for name, value in changes.items()})
+    for name in changes:
+        if getattr(found, name) < 0 or (name in SHARES and getattr(found, name) > 1):
+            raise ValueError(f"{name} must be {'from 0 to 1' if name in SHARES else 'at least 0'}")
+    return found
 
 
 def load(name: str, changes: dict[str, Any]) -> Preset:
@@ -117,8 +186,10 @@ def load(name: str, changes: dict[str, Any]) -> Preset:
         names = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
         raise PresetError(f"There is no preset {path}. Presets are: {names}; or give a path that ends in .yaml.")
     try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PresetError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PresetError(f"{path} is not YAML: {error}") from None
     if not isinstance(values, dict):
         raise PresetError(f"{path} must hold a mapping of names to values.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,11 +28,20 @@ WIDTH = 15.0  # inches, of 100 pixels each
 
 
 def prepare(folder: Path) -> None:
-    """Make the report's folder, so that a wrong one shows before the evaluation; raises DataError."""
+    """Make the report's folder and try to write there, so that a wrong one shows before the evaluation.
+
+    Raises:
+        DataError: it cannot be made or written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{folder} cannot be made a folder: {error.strerror or error}.") from None
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error.strerror or error}.") from None
 
 
 def write(
@@ -52,7 +62,7 @@ def write(
     pictures = []
     for i in range(number):
         for end, (iou, frame) in (("best", ranked[-1 - i]), ("worst", ranked[i])):
-            image, labels = frame.read()
+            image, labels = frame.read(strict=False)
             picture = errors(image, answers.road(frame, image), labels, answers.threshold)
             pictures.append((f"{end}: {frame.image.stem}, IoU {iou:.4f}", picture))
     title = f"{answers.title}\n{data}"

@@ -21,7 +21,7 @@ class Scene(Frame):
     height: int
     time: float
 
-    def read(self) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, strict: bool = True) -> tuple[np.ndarray, np.ndarray]:
         image, road = Road(self.seed).render(self.width, self.height, time=self.time)
         return image, road.astype(np.uint8)
 
