@@ -162,6 +162,8 @@ def compare(preset: Preset, frames: list[Frame], options: argparse.Namespace) ->
     # One size of crop, since a batch of the plain loop has one and not all batches another.
     largest = max(preset.crops, key=lambda crop: crop.share)
     preset = replace(preset, crops=(largest,))
+    if len(frames) < preset.batch_size:
+        raise DataError(f"{options.data} has {len(frames)} frames, but a batch has {preset.batch_size}. Give more.")
     rows = [open_row(name, preset, frames) for name in options.rows]
     for _ in range(options.rounds):
         for row in rows:
@@ -190,6 +192,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8, help="steps of a turn that count (8)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there too")
     options = parser.parse_args()
+    if options.rounds < 1 or options.steps < 1:
+        parser.error("--rounds and --steps must be at least 1")
+    if options.json and not options.json.absolute().parent.is_dir():
+        parser.error(f"--json {options.json}: there is no folder {options.json.absolute().parent}")
     with tempfile.TemporaryDirectory() as scratch:
         try:
             preset = presets.load(options.preset, {})

@@ -13,6 +13,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ExportError(f"There is no checkpoint {path}; train.py writes best.pt into the run's folder.") from None
-    except Exception as error:  # torch raises many kinds for a file that it did not write
-        raise ExportError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
+    except OSError as error:
+        raise ExportError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except Exception:  # torch raises many kinds for a file that it did not write, and none of them helps
+        raise ExportError(f"{path} is no checkpoint: torch.save did not write it, or it is damaged.") from None
     if not isinstance(state, dict) or not {"model", "preset", "metrics"} <= set(state):
         raise ExportError(f"{path} is not a checkpoint of train.py: it lacks model, preset or metrics.")
     return state
@@ -146,7 +149,8 @@ def export_checkpoint(
         licence: of the weights, for the metadata.
 
     Raises:
-        ExportError: the checkpoint is no good, or ONNX Runtime answers otherwise than PyTorch.
+        ExportError: the checkpoint or the name of `output` is no good, or ONNX Runtime answers otherwise than PyTorch.
+        OSError: `output` cannot be written.
     """
     state = load_checkpoint(checkpoint)
     module = RoadProbability(network_of(state), resize or state["preset"]["resize"]).eval()
@@ -169,9 +173,11 @@ def export_checkpoint(
         },
         golden=golden,
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
+    if output.suffix != ".onnx" or output.is_dir():
+        raise ExportError(f"{output} cannot be the model file: give the name of a file that ends in .onnx.")
     candidate = output.with_name(f".{output.stem}.candidate.onnx")
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         model_file.write(to_onnx(module), info, candidate)
         worst = largest_difference(module, RoadSegmenter(candidate, "cpu"), parity_images(images))
         if worst > LARGEST_DIFFERENCE:
@@ -183,7 +189,8 @@ def export_checkpoint(
     except (ModelFileError, ProviderError) as error:
         raise ExportError(str(error)) from None
     finally:
-        candidate.unlink(missing_ok=True)
+        with suppress(OSError):
+            candidate.unlink(missing_ok=True)
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {info.architecture}, {worst} of 255 from PyTorch.")
     return info
 
@@ -202,6 +209,8 @@ def main() -> None:
         export_checkpoint(options.checkpoint, options.output, resize, options.images, options.licence)
     except ExportError as error:
         sys.exit(f"export.py: {error}")
+    except OSError as error:
+        sys.exit(f"export.py: {options.output} cannot be written: {error.strerror or error}.")
 
 
 def resize_from(policy: str | None, size: str | None) -> dict[str, Any] | None:

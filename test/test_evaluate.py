@@ -264,6 +264,49 @@ def test_what_is_broken_is_named_in_a_sentence(kitti: Path, kind: str) -> None:
         assert done.stdout == "", "this is said before anything is evaluated"
 
 
+def grey(folder: Path, name: str, value: int = 255) -> None:
+    """A frame of four pixels, on each of which a prediction says `value`."""
+    drive, number = name.rsplit("_", 1)
+    save(folder / "image_2" / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
+    save(folder / "predictions" / f"{drive}_road_{number}.png", np.full((2, 2), value, np.uint8))
+
+
+def figures_of(*options: str | Path, out: Path) -> dict[str, dict[str, float]]:
+    done = evaluate(*options, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return json.loads((out / "metrics.json").read_text())["perspective"]
+
+
+def test_ground_truth_is_scored_by_the_devkits_rule_alone(tmp_path: Path) -> None:
+    """Valid where red > 0, road where blue > 0 besides; a frame that is black all over adds nothing."""
+    grey(tmp_path, "um_000000")
+    truth = np.array([[(9, 0, 7), (255, 0, 0)], [(0, 0, 255), (0, 0, 0)]], np.uint8)  # BGR
+    save(tmp_path / "gt_image_2" / "um_road_000000.png", truth)
+    grey(tmp_path, "um_000001")
+    save(tmp_path / "gt_image_2" / "um_road_000001.png", np.zeros((2, 2, 3), np.uint8))
+    options = ("--predictions", tmp_path / "predictions", "--data", tmp_path)
+    found = figures_of(*options, out=tmp_path / "out")["urban"]
+    assert (found["pre"], found["rec"], found["iou"]) == pytest.approx((0.5, 1.0, 0.5), abs=1e-9)
+
+
+def test_folders_of_one_name_and_a_category_called_urban_stay_apart(tmp_path: Path) -> None:
+    for folder, name in (("a/k/training", "um_000000"), ("b/k/training", "urban_000000")):
+        grey(tmp_path / folder, name)
+        truth = BGR[np.array([[1, 1], [1, 0]] if name.startswith("um") else [[1, 0], [0, 0]])]
+        drive, number = name.rsplit("_", 1)
+        save(tmp_path / folder / "gt_image_2" / f"{drive}_road_{number}.png", truth)
+        for file in (tmp_path / folder / "predictions").iterdir():
+            save(tmp_path / "predictions" / file.name, np.full((2, 2), 255, np.uint8))
+    data = (tmp_path / "a/k/training", tmp_path / "b/k/training")
+    options = ("--predictions", tmp_path / "predictions", "--data", *data)
+    found = figures_of(*options, out=tmp_path / "out")
+    assert {name: row["pre"] for name, row in found.items()} == pytest.approx(
+        {"um": 3 / 4, "urban_drive": 1 / 4, "urban": 4 / 8}
+    )
+    found = figures_of(*options, "--leave-out", "urban", out=tmp_path / "one")
+    assert found.keys() == {"um", "urban"}
+
+
 def test_a_checkpoint_that_is_none_is_a_sentence(kitti: Path) -> None:
     (kitti / "best.pt").write_bytes(b"nothing")
     for model in ("best.pt", "nowhere.pt", "nowhere.onnx"):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -81,12 +83,26 @@ def test_a_bad_checkpoint_is_a_sentence(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "missing.pt")
     garbage = tmp_path / "garbage.pt"
     garbage.write_bytes(b"not a checkpoint")
-    with pytest.raises(ExportError, match=r"garbage\.pt cannot be read"):
+    with pytest.raises(ExportError, match=r"garbage\.pt is no checkpoint: torch\.save did not"):
         load_checkpoint(garbage)
     other = tmp_path / "other.pt"
     torch.save({"weights": 1}, other)
     with pytest.raises(ExportError, match="not a checkpoint"):
         load_checkpoint(other)
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [("road.txt", "ends in .onnx"), ("folder.onnx", "ends in .onnx"), ("file/road.onnx", "cannot be written")],
+)
+def test_where_no_model_file_can_be_is_a_sentence(checkpoint: Path, tmp_path: Path, output: str, said: str) -> None:
+    (tmp_path / "folder.onnx").mkdir()
+    (tmp_path / "file").touch()
+    command = [sys.executable, exporter.__file__, "--checkpoint", checkpoint, "--output", tmp_path / output]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert str(tmp_path / output) in done.stderr and said in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.onnx"]
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,13 @@ def test_folds_are_runs_of_their_own_and_a_summary(cross_validated: tuple[Path, 
     assert "Fold 2 of 2." not in (folder / "run-fold1" / "log.txt").read_text()
 
 
+def test_other_folds_are_not_resumed_from(cross_validated: tuple[Path, str]) -> None:
+    folder, _ = cross_validated
+    done = train("--folds", "4", "--run", folder / "run", "--resume")
+    assert done.returncode == 2 and "run-fold1 is fold 1 of 2, not 1 of 4" in done.stderr
+    assert not (folder / "run-fold3").exists()
+
+
 def test_one_fold_is_refused(tmp_path: Path) -> None:
     add_road_frame(tmp_path / "frames", 0)
     done = train("--data", tmp_path / "frames", "--folds", "1")

@@ -126,3 +126,27 @@ def test_the_uncommitted_is_kept_beside_the_commit(stopped_and_resumed: Path) ->
     if code is None:
         pytest.skip("this is no git repository")
     assert (stopped_and_resumed / run_folder.PATCH).exists() == code["uncommitted_changes"]
+
+
+@pytest.mark.parametrize("options", [("--leave-out", "umm"), ("--data", "others")])
+def test_other_frames_are_not_resumed_with(stopped_and_resumed: Path, options: tuple[str, str]) -> None:
+    for number in range(12):
+        add_road_frame(stopped_and_resumed.parent / "others", number, "um")
+    before = (stopped_and_resumed / run_folder.RECORD).read_bytes()
+    done = train("--resume", "--run", stopped_and_resumed, *options, cwd=stopped_and_resumed.parent)
+    assert done.returncode == 2 and "Resume it with the same ones" in done.stderr or "was trained on" in done.stderr
+    assert (stopped_and_resumed / run_folder.RECORD).read_bytes() == before
+
+
+def test_a_run_that_cannot_be_kept_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    add_road_frame(tmp_path / "frames", 0)
+    done = train("--data", tmp_path / "frames", "--run", tmp_path / "file" / "run")
+    assert done.returncode == 2 and f"{tmp_path / 'file'} is a file" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_record_that_is_none_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / run_folder.RECORD).write_text("[]")
+    with pytest.raises(DataError, match="run.json cannot be read"):
+        run_folder.recorded(tmp_path)

@@ -238,8 +238,11 @@ def test_a_model_file_starts_a_run_with_the_frames_statistics(batches: list[torc
     [
         ("missing", "No such file"),
         ("folder", "directory"),
-        ("text", "cannot be read as weights"),
+        ("text", "holds no weights: torch.save did not write it"),
         ("list", "no weights by name"),
+        ("numbers", "no weights by name"),
+        ("numbers for names", "no weights by name"),
+        ("another network's classifier", r"\[4, 3, 3, 3\] for 'features\.0\.weight'"),
         ("another width", r"\[4, 3, 3, 3\] for 'features\.0\.weight'"),
         ("a bias less", r"lacks 'features\.28\.bias'"),
         ("with batch norm", r"vgg16-397923af\.pth"),
@@ -254,13 +257,19 @@ def test_weights_that_do_not_fit_are_a_sentence(kind: str, named: str, tmp_path:
             path.write_text("<html>404 Not Found</html>")
         case "list":
             saved(path, [1, 2])
+        case "numbers":
+            saved(path, {"features.0.weight": 1})
+        case "numbers for names":
+            saved(path, dict(enumerate(state.values())))
+        case "another network's classifier":
+            saved(path, state | {"classifier.0.weight": torch.zeros(10, 96)})
         case "another width":
             saved(path, state)
         case "a bias less":
             saved(path, {name: tensor for name, tensor in state.items() if name != "features.28.bias"})
         case "with batch norm":
             saved(path, VGGFCN8(1 / 16, batch_norm=True).state_dict())
-    network = VGGFCN8(1 / 8 if kind == "another width" else 1 / 16)
+    network = VGGFCN8(1 / 8 if kind.startswith("another") else 1 / 16)
     with pytest.raises(WeightsError, match=f"{path}.*{named}"):
         begin(network, str(path), [])
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
@@ -42,6 +43,12 @@ class RunFrames:
         self.training += training
         self.weights += [weight] * len(training)
         self.held[name] = self.held.get(name, []) + held
+
+    def fingerprint(self) -> str:
+        """Of the frames' names and the data sets that hold them out; where the folders lie does not count."""
+        names = [frame.image.name for frame in self.training]
+        names += [f"{name}: {frame.image.name}" for name, members in sorted(self.held.items()) for frame in members]
+        return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
     def read(self) -> tuple[list[Pair], dict[str, list[Pair]]]:
         """The training pairs, and the held-out ones by data set, decoded.
@@ -90,7 +97,7 @@ def gather(
         DataError: a folder is no data set, or has too few frames.
     """
     frames = RunFrames()
-    found = {folder: find_frames(folder) for folder in folders}
+    found = {folder.resolve(): find_frames(folder) for folder in folders}
     if left_out:
         kept = set(leave_out([f for members in found.values() for f in members], left_out))
         found = {folder: [f for f in members if f in kept] for folder, members in found.items()}

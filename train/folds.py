@@ -15,7 +15,7 @@ from train.data import write_whole
 from train.distributed import Processes
 from train.preset import PresetError
 from train.report import FIGURES_FILE
-from train.run_folder import REPORT
+from train.run_folder import RECORD, REPORT, recorded
 from train.session import Plan, carry_out
 from train.tally import PERSPECTIVE
 
@@ -46,13 +46,14 @@ def cross_validate(plan: Plan, folds: int, processes: Processes) -> None:
     for number in range(1, folds + 1):
         folder = folder_of(plan.folder, number)
         report = folder / REPORT / FIGURES_FILE
-        if plan.resume and report.is_file():
+        begun = plan.resume and (folder / RECORD).is_file()
+        if begun:
+            check_fold(folder, number, folds)
+        if begun and report.is_file():
             log.info(f"Fold {number} of {folds} is done.")
         else:
             log.info(f"Fold {number} of {folds}.")
-            carry_out(
-                replace(plan, folder=folder, fold=(number, folds), resume=plan.resume and folder.is_dir()), processes
-            )
+            carry_out(replace(plan, folder=folder, fold=(number, folds), resume=begun), processes)
         reports.append(report)
     if not processes.first:
         return
@@ -60,6 +61,14 @@ def cross_validate(plan: Plan, folds: int, processes: Processes) -> None:
     path = plan.folder.with_name(f"{plan.folder.name}-folds.json")
     write_whole(path, (json.dumps({PERSPECTIVE: summary}, indent=2) + "\n").encode())
     log.info(f"\nMean and standard deviation of {folds} folds:\n{table(summary)}\nWrote {path}.")
+
+
+def check_fold(folder: Path, number: int, folds: int) -> None:
+    """Raises PresetError where `folder` holds a run of another fold, whose held-out frames would be others."""
+    fold = recorded(folder).get("fold")
+    if fold is None or list(fold) != [number, folds]:
+        what = "no fold" if fold is None else f"fold {fold[0]} of {fold[1]}"
+        raise PresetError(f"{folder} is {what}, not {number} of {folds}. Resume with the same --folds, or start anew.")
 
 
 def summarise(folds: Sequence[Figures]) -> dict[str, dict[str, Any]]:

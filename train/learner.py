@@ -35,6 +35,23 @@ def new_network(preset: Preset) -> VGGFCN8:
     return network
 
 
+def check_share(preset: Preset, processes: Processes, micro_batch: int | None) -> int:
+    """Frames of a batch that each process has.
+
+    Raises:
+        PresetError: a batch cannot be shared equally by the processes, or has parts without a frame.
+    """
+    share, rest = divmod(preset.batch_size, processes.count)
+    if rest:
+        raise PresetError(
+            f"A batch of {preset.batch_size} frames cannot be shared equally by {processes.count} processes. "
+            "Change one of the two."
+        )
+    if micro_batch is not None and micro_batch < 1:
+        raise PresetError(f"--micro-batch is {micro_batch}, but it must be at least 1.")
+    return share
+
+
 class Learner:
     """Network, averaged weights, optimizer, schedule and loss scaler of a run.
 
@@ -61,14 +78,7 @@ class Learner:
         Raises:
             PresetError: a batch cannot be shared equally by the processes, or has parts without a frame.
         """
-        share, rest = divmod(preset.batch_size, processes.count)
-        if rest:
-            raise PresetError(
-                f"A batch of {preset.batch_size} frames cannot be shared equally by {processes.count} processes. "
-                "Change one of the two."
-            )
-        if micro_batch is not None and micro_batch < 1:
-            raise PresetError(f"--micro-batch is {micro_batch}, but it must be at least 1.")
+        share = check_share(preset, processes, micro_batch)
         self.preset, self.processes, self.device = preset, processes, processes.device
         self.parts = math.ceil(share / (micro_batch or share))
         processes.synchronise_batch_norm(network)

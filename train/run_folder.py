@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shlex
 import sys
 import time
@@ -70,20 +71,53 @@ def recorded(folder: Path) -> dict[str, Any]:
     Raises:
         DataError: there is none.
     """
-    path = folder / RECORD
-    try:
-        options: dict[str, Any] = json.loads(path.read_text())["options"]
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"There is nothing to resume in {folder}: it has no {path.name}. Name a run.") from None
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} cannot be read: {error}. Start the run anew.") from None
+    options: dict[str, Any] = _read(folder)["options"]
     return options
 
 
+def check_frames(folder: Path, fingerprint: str) -> None:
+    """Raises DataError where the run in `folder` is of other frames than those with this fingerprint."""
+    if _read(folder).get("frames", fingerprint) != fingerprint:  # runs of older versions did not note it
+        raise DataError(
+            f"{folder} was trained and validated on other frames than --data and --leave-out say now. Resume it with "
+            "the same ones, or start anew with another --run."
+        )
+
+
+def check_writable(folder: Path) -> None:
+    """Raises DataError where the run's folder could not be made or written, before hours go into it."""
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not there.is_dir():
+        raise DataError(f"{there} is a file, so that no run can be kept in {folder}. Choose another --run.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise DataError(f"{there} cannot be written, so that no run can be kept in {folder}. Choose another --run.")
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / RECORD
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+        if not isinstance(record["options"], dict) or not isinstance(record["starts"], list):
+            raise TypeError("it is no record of a run")
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"There is nothing to resume in {folder}: it has no {path.name}. Name a run.") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read: {error}. Start the run anew.") from None
+    return record
+
+
 def record(
-    folder: Path, preset: Preset, options: dict[str, Any], begin: str, processes: Processes, resumed: bool
+    folder: Path,
+    preset: Preset,
+    options: dict[str, Any],
+    frames: str,
+    begin: str,
+    processes: Processes,
+    resumed: bool,
 ) -> None:
     """Note what the run is made of, and open its log; `begin` says where in the run this start begins.
+
+    `frames` is their fingerprint.
 
     Raises:
         DataError: the folder cannot be made or written.
@@ -98,13 +132,13 @@ def record(
         "code": code,
         "machine": environment.machine(processes),
     }
-    starts = json.loads(path.read_text())["starts"] if resumed else []
+    starts = _read(folder)["starts"] if resumed else []
     if not resumed:
         text = yaml.safe_dump(preset.as_dict(), sort_keys=False, allow_unicode=True)
         write_whole(folder / PRESET, text.encode())
     if code and code["uncommitted_changes"]:
         write_whole(folder / PATCH, (environment.git("diff", "HEAD") or "").encode())
-    text = json.dumps({"options": options, "starts": [*starts, start]}, indent=2)
+    text = json.dumps({"options": options, "frames": frames, "starts": [*starts, start]}, indent=2)
     write_whole(path, f"{text}\n".encode())
     for handler in _run_logs():
         handler.open(folder)

@@ -19,7 +19,7 @@ from train.data import DataError
 from train.datasets import SYNTHETIC, RunFrames, gather
 from train.distributed import Processes
 from train.events import Events
-from train.learner import Learner, new_network
+from train.learner import Learner, check_share, new_network
 from train.preset import Preset
 from train.run import Run
 from train.tally import PERSPECTIVE
@@ -69,16 +69,20 @@ def carry_out(plan: Plan, processes: Processes) -> None:
     """Train, or go on, to the end; the first process exports the model file and writes the report.
 
     Raises:
-        DataError, PresetError, WeightsError: the plan cannot be carried out; nothing was written.
+        DataError, PresetError, WeightsError: the plan cannot be carried out; nothing was written by this run.
         CheckpointError, TrainingError, Interrupted: see `Run.train`.
         ExportError: the trained network cannot be exported.
     """
     preset, folder = plan.preset, plan.folder
     if checkpoint.exists(folder) and not plan.resume:
         raise DataError(f"{folder} already holds a run. Go on with --resume, or choose another --run.")
+    run_folder.check_writable(folder)
+    check_share(preset, processes, plan.micro_batch)
     saved = checkpoint.newest_good(folder) if checkpoint.exists(folder) else None
     source = None if saved else find_weights(preset.init, preset.width, preset.batch_norm)
     frames = gather(plan.data, plan.left_out, preset, plan.fold)
+    if plan.resume:
+        run_folder.check_frames(folder, frames.fingerprint())
     training, held = frames.read()
     batches = batches_of(training, frames.weights, preset)
     network = new_network(preset)
@@ -96,7 +100,9 @@ def carry_out(plan: Plan, processes: Processes) -> None:
         log.info(f"Going on from {begin}.")
     with ExitStack() as at_the_end:
         if processes.first:
-            run_folder.record(folder, preset, plan.record(), begin, processes, resumed=plan.resume)
+            run_folder.record(
+                folder, preset, plan.record(), frames.fingerprint(), begin, processes, resumed=plan.resume
+            )
             run.events = at_the_end.enter_context(closing(Events(folder, run.steps)))
         where = f"{processes.count} processes on {learner.device.type}" if processes.count > 1 else learner.device.type
         log.info(f"Training {learner.network.architecture} on {where}, into {folder}.")

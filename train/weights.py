@@ -62,7 +62,7 @@ def find_weights(init: str, width: float, batch_norm: bool) -> Source | None:
         network, _ = from_model_file(path)
         return Source(path, network.state_dict(), network)
     state = read(path)
-    return Source(path, state["model"] if {"model", "preset"} <= set(state) else of_torchvision(state))
+    return Source(path, state["model"] if is_checkpoint(state) else of_torchvision(state))
 
 
 def start_from(network: VGGFCN8, source: Source | None, images: Iterable[Tensor]) -> str:
@@ -124,11 +124,18 @@ def read(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except Exception as error:  # torch raises many kinds for a file that it did not write
-        raise WeightsError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from None
-    if not isinstance(state, dict):
+    except Exception:  # torch raises many kinds for a file that it did not write, and none of them helps
+        raise WeightsError(f"{path} holds no weights: torch.save did not write it, or it is damaged.") from None
+    weights = state["model"] if is_checkpoint(state) else state
+    by_name = isinstance(weights, dict) and all(isinstance(name, str) for name in weights)
+    if not by_name or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise WeightsError(f"{path} holds no weights by name.")
     return state
+
+
+def is_checkpoint(state: Any) -> bool:
+    """Whether `state`, which torch.load has read, is one of the trainer's checkpoints."""
+    return isinstance(state, dict) and {"model", "preset"} <= set(state)
 
 
 def of_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -142,7 +149,9 @@ def of_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         layer, _, part = name.rpartition(".")
         if layer in linear:
             ours, size = linear[layer]
-            weights[f"{ours}.{part}"] = tensor.unflatten(1, (-1, size, size)) if part == "weight" else tensor
+            if part == "weight" and tensor.ndim == 2 and tensor.shape[1] % size**2 == 0:
+                tensor = tensor.unflatten(1, (-1, size, size))
+            weights[f"{ours}.{part}"] = tensor  # another network's does not fit, which take() says
         else:  # the encoder's own state dict begins with the layer's number
             weights[f"features.{name}" if re.match(r"\d+\.", name) else name] = tensor
     return weights
