@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
-LOCK = re.compile(r"(fastrtps_[0-9a-z]{16}|fastrtps_port\d+)_[es]l")
+# Fast DDS 2, of Jazzy, calls itself fastrtps; Fast DDS 3, of Kilted, fastdds.
+LOCK = re.compile(r"(fast(?:rtps|dds)_(?:[0-9a-z]{16}|port\d+))_[es]l")
 YOUNG = 10.0  # seconds: a lock's file is there a moment before the lock is taken
 
 

@@ -40,7 +40,7 @@ def start() -> subprocess.Popen[str]:
 def segments(process: subprocess.Popen[str]) -> set[str]:
     """The segments that the process itself has made: it alone holds their locks."""
     held = {str(path.resolve()) for path in Path(f"/proc/{process.pid}/fd").iterdir()}
-    return {match[1] for path in held if (match := re.fullmatch(r"/dev/shm/(fastrtps_[0-9a-z]{16})_el", path))}
+    return {match[1] for path in held if (match := re.fullmatch(r"/dev/shm/(fast(?:rtps|dds)_[0-9a-z]{16})_el", path))}
 
 
 @pytest.fixture

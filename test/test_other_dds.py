@@ -6,6 +6,7 @@ It subscribes to the outputs reliably, as rclpy does, and the bytes of both are 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,9 +18,22 @@ from node_process import PATIENCE, REPOSITORY, image, pixels, scene, wait_until,
 from node_process import write_weighted_model as write_model
 from sensor_msgs.msg import Image
 
+from road_seg_node.dds_profile import VARIABLES, use_shipped_profile
+
 pytest.importorskip("cyclonedds", reason="Cyclone DDS is not here: pip install cyclonedds")
 
 OUTPUTS = ("mask", "probability", "overlay")
+
+
+@pytest.fixture(autouse=True)
+def profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shipped one, without which Cyclone DDS does not understand Fast DDS 3, of Kilted."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    environ = dict(os.environ)
+    use_shipped_profile(environ)
+    for name in environ.keys() & set(VARIABLES):
+        monkeypatch.setenv(name, environ[name])
 
 
 @pytest.fixture
