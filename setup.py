@@ -50,9 +50,9 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
-            "road_seg_node = road_seg_node.node:main",
-            "road_seg_camera = road_seg_node.camera:main",
-            "road_seg_recorder = road_seg_node.recorder:main",
+            "road_seg_node = road_seg_node.program:node",
+            "road_seg_camera = road_seg_node.program:camera",
+            "road_seg_recorder = road_seg_node.program:recorder",
         ],
     },
 )

@@ -6,8 +6,11 @@ For several cameras include it several times, each with another namespace.
 
 from __future__ import annotations
 
+import fnmatch
 from pathlib import Path
 
+import yaml
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.actions import Node
@@ -95,10 +98,12 @@ def arguments() -> list[DeclareLaunchArgument]:
 def launch_setup(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     given = context.launch_configurations
     set_profile(context, given["dds_profile"])
+    if given["rviz"] == "true":
+        check_rviz()  # first: what is started before an error stays
     source = made_camera(given)
     remappings = [("image", given["image_topic"])]
     common = {"package": PACKAGE, "namespace": given["namespace"], "remappings": remappings, "output": "screen"}
-    transport = {"image_transport": given["image_transport"] or "raw"}
+    transport = {"image_transport": given["image_transport"] or transport_of(params_file(given), logger(given))}
     nodes = [
         # It configures and activates itself, so that it does so after a respawn too.
         Node(
@@ -138,6 +143,26 @@ def params_file(given: dict[str, str]) -> str:
     if not path.is_file():
         raise RuntimeError(f"There is no params_file {path}; give the path of a YAML file.")
     return str(path)
+
+
+def transport_of(file: str, name: str) -> str:
+    """The image_transport that a params file gives the node of that name, which camera and recorder have to share."""
+    with open(file, encoding="utf-8") as text:
+        sections = yaml.safe_load(text) or {}
+    found = "raw"
+    for pattern, section in sections.items():
+        # As ROS reads it: names with or without the first slash, * for one part of a name and ** for any.
+        wanted = str(pattern).strip("/").replace("**", "*")
+        if fnmatch.fnmatchcase(name.replace(".", "/"), wanted) and isinstance(section, dict):
+            found = (section.get("ros__parameters") or {}).get("image_transport", found)
+    return found
+
+
+def check_rviz() -> None:
+    try:
+        get_package_prefix("rviz2")
+    except PackageNotFoundError:
+        raise RuntimeError("RViz is not installed here: install rviz2, or leave out rviz:=true.") from None
 
 
 def made_camera(given: dict[str, str]) -> Source | None:

@@ -19,7 +19,7 @@ class Answer:
     """One answered frame.
 
     header: the image's own. bgr: uint8 [H, W, 3]. probability: uint8 [H, W], round(255 * P(road)). threshold: 0 to 1.
-    values: the parameters. camera_info: the newest that came, or None.
+    values: the parameters. camera_info: the one with its stamp, else the newest, or None.
     """
 
     header: Header

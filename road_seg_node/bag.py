@@ -49,7 +49,7 @@ class Bag:
     def shots(self) -> Iterator[Shot]:
         with self._opened() as reader:
             images = [known for known in reader.connections if known.topic == self._topic]
-            beside = self._topic.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
+            beside = _info_beside(self._topic)
             infos = [known for known in reader.connections if known.topic == beside and known.msgtype == INFO_TYPE]
             # One that was recorded after the first images is of them too.
             info = next((deserialize_message(data, CameraInfo) for _, _, data in _messages(reader, infos)), None)
@@ -98,6 +98,17 @@ def _chosen(path: Path, connections: list[Any], topic: str) -> str:
         if wanted not in found:
             raise CameraError(f"The bag {path} has no images on {wanted}; it has {listed}.")
         return wanted
-    if len(found) > 1:
-        raise CameraError(f"The bag {path} has images on several topics, set the parameter topic to one: {listed}.")
-    return next(iter(found))
+    infos = {known.topic for known in connections if known.msgtype == INFO_TYPE}
+    of_cameras = [name for name in found if _info_beside(name) in infos]  # the others are answers, such as masks
+    names = of_cameras if len(of_cameras) == 1 else list(found)
+    if len(names) > 1:
+        raise CameraError(
+            f"The bag {path} has images on several topics, set the parameter topic (of the launch file: camera_topic) "
+            f"to one: {listed}."
+        )
+    return names[0]
+
+
+def _info_beside(topic: str) -> str:
+    """The camera_info that belongs to an image topic."""
+    return topic.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"

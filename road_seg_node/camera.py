@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import queue
-import signal
-import sys
 import threading
 import time
 from typing import Any
@@ -13,14 +11,14 @@ from typing import Any
 import cv2
 import numpy as np
 import rclpy
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from road_seg_node import camera_parameters
+from road_seg_node import camera_parameters, program
 from road_seg_node.camera_shots import RATE, CameraError, Shot, Source
 from road_seg_node.camera_sources import open_source
 from road_seg_node.images import ImageError, decode_compressed, to_bgr, to_message
@@ -29,7 +27,6 @@ from road_seg_node.throttled_log import ThrottledLog
 
 NODE_NAME = "camera"
 FRAME_ID = "camera"
-SHUTDOWN = 10  # seconds after which SIGALRM ends a shutdown that hangs, as in the node
 LINGER = 1.0  # seconds that a camera stays after its last frame, so that what is under way arrives
 AHEAD = 4  # frames made ready before they are due
 PATIENCE = 0.1  # seconds between two looks at whether there is something to do
@@ -38,8 +35,8 @@ PATIENCE = 0.1  # seconds between two looks at whether there is something to do
 class Camera(Node):
     """Publishes `image`, or `image/compressed`, as a camera driver does (best effort) and `camera_info` (reliable).
 
-    Both have the same header. step() is to be called until `done`. Takes the keyword arguments of rclpy's Node. Raises
-    CameraError, step() too.
+    Both have the same header. Once it is added to an executor, step() is to be called until `done`. Takes the keyword
+    arguments of rclpy's Node. Raises CameraError, step() too.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -69,7 +66,8 @@ class Camera(Node):
         if not waiting and self._next is None and not self.done:
             self._fetch()
         pause = PATIENCE if waiting or self._next is None else self._due - time.monotonic()
-        rclpy.spin_once(self, timeout_sec=min(max(pause, 0.0), PATIENCE))
+        assert self.executor is not None
+        self.executor.spin_once(timeout_sec=min(max(pause, 0.0), PATIENCE))
         if self._next is not None and time.monotonic() >= self._due:
             self._publish(self._next)
             self._next = None
@@ -121,8 +119,8 @@ class Camera(Node):
         msg.header = header
         info = shot.info or CameraInfo(width=getattr(msg, "width", 0), height=getattr(msg, "height", 0))
         info.header = header
+        self._infos.publish(info)  # first, so that who takes up the image has it
         self._images.publish(msg)
-        self._infos.publish(info)
         self._published += 1
 
 
@@ -142,27 +140,30 @@ def _message(shot: Shot, transport: str) -> ImageMessage:
 
 def main(args: list[str] | None = None) -> int:
     """Publishes until `count` frames are out, Ctrl-C or SIGTERM (0); 2 when the source or a parameter is at fault."""
+    program.hold_signals()
     try:
         rclpy.init(args=args)
     except RuntimeError as error:  # what rclpy's errors about --ros-args have in common
         get_logger(NODE_NAME).fatal(f"The command line cannot be used: {error}")
         return 2
-    camera = None
+    executor, camera = SingleThreadedExecutor(), None
+    program.await_signals()
     try:
         camera = Camera()
-        while not camera.done:
+        executor.add_node(camera)
+        while not camera.done and rclpy.ok():
             camera.step()
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except ExternalShutdownException:
         pass
     except CameraError as error:
         get_logger(NODE_NAME).fatal(str(error))
         return 2
     except Exception:
-        if rclpy.ok():  # else a call that SIGTERM's shutdown of the context broke off
+        if rclpy.ok():  # else a call that a signal's shutdown of the context broke off
             raise
     finally:
-        signal.alarm(SHUTDOWN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C while it ends
+        program.ignore_signals()
+        executor.shutdown()
         if camera is not None:
             camera.destroy_node()
         rclpy.try_shutdown()
@@ -170,4 +171,4 @@ def main(args: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program.leave(main())

@@ -13,6 +13,7 @@ from rclpy.node import Node
 from road_seg_node.camera_shots import CameraError
 from road_seg_node.camera_sources import HEIGHT, SYNTHETIC, WIDTH
 
+LARGEST = 8192  # pixels
 CHOICES = {"stamps": ("now", "recorded"), "image_transport": ("raw", "compressed")}
 DESCRIPTIONS = {
     "source": f"{SYNTHETIC}[:SEED], a folder of PNG or JPEG pictures, a video file, or a bag (.mcap, .db3 or folder).",
@@ -51,8 +52,10 @@ def declare(node: Node) -> CameraValues:
     given = CameraValues(**{field.name: _declared(node, field.name, field.default) for field in fields(CameraValues)})
     if not (math.isfinite(given.rate) and 0 <= given.rate <= 1000):
         raise CameraError(f"The parameter rate must be from 0 to 1000 frames a second, not {given.rate}.")
-    if given.width < 16 or given.height < 16:
-        raise CameraError(f"The parameters width and height must be at least 16, not {given.width} and {given.height}.")
+    if not (16 <= given.width <= LARGEST and 16 <= given.height <= LARGEST):
+        raise CameraError(
+            f"The parameters width and height must be from 16 to {LARGEST}, not {given.width} and {given.height}."
+        )
     if given.count < 0 or given.wait_for_subscribers < 0:
         raise CameraError("The parameters count and wait_for_subscribers must be 0 or more.")
     for name, choices in CHOICES.items():

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 UNKNOWN = -1  # a cell that the image does not show
 NEAR = 0.1  # metres in front of the camera at which its view begins
-MAX_CELLS = 4_000_000  # 100 m by 100 m at 0.05 m a cell
+MAX_CELLS = 1_000_000  # 100 m by 100 m at 0.1 m a cell, or 50 m by 50 m at 0.05 m
+STRIP = 65_536  # cells that are worked out at a time: a million at once would take hundreds of megabytes
 # How many coefficients OpenCV takes: plumb_bob and rational_polynomial are its general model, equidistant its fisheye.
 _COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (0, 4)}
 # A cell's value by the probability of its pixel: 0 where the road is sure, 100 where it surely is not.
@@ -112,12 +113,15 @@ class Extent:
         """(rows, columns): cells along y and along x."""
         return max(1, round(2 * self.sides / self.cell)), max(1, round((self.ahead + self.behind) / self.cell))
 
-    def centres(self) -> np.ndarray:
-        """float64 [rows * columns, 3], row by row: x grows along a row, y from row to row, z is 0."""
+    def centres(self, begin: int = 0, end: int | None = None) -> np.ndarray:
+        """float64 [rows * columns, 3], row by row: x grows along a row, y from row to row, z is 0.
+
+        begin, end: of these rows alone.
+        """
         rows, columns = self.shape
         x = -self.behind + self.cell * (np.arange(columns) + 0.5)
-        y = -self.sides + self.cell * (np.arange(rows) + 0.5)
-        return np.stack([*np.meshgrid(x, y), np.zeros(self.shape)], -1).reshape(-1, 3)
+        y = -self.sides + self.cell * (np.arange(rows)[begin:end] + 0.5)
+        return np.stack([*np.meshgrid(x, y), np.zeros((len(y), columns))], -1).reshape(-1, 3)
 
 
 def mounted(height: float, tilt: float = 0.0, roll: float = 0.0) -> Pose:
@@ -141,7 +145,7 @@ def attitude(pose: Pose) -> tuple[float, float, float]:
 
 
 class GroundView:
-    """One camera's view of the ground. Making it takes tens of milliseconds, a grid of it well under one.
+    """One camera's view of the ground. Making it takes tens of milliseconds (a million cells: up to two seconds).
 
     source: int16 [rows, columns, 2], the (column, row) of the pixel that each cell shows in, -1 where in none.
     """
@@ -155,16 +159,20 @@ class GroundView:
             )
         if pose[2, 3] <= 0:
             raise GroundError(f"The camera has to be above the ground, not at {pose[2, 3]:.2f} m.")
-        pixels = np.rint(lens.project((extent.centres() - pose[:, 3]) @ pose[:, :3]))
-        with np.errstate(invalid="ignore"):
-            inside = (pixels >= 0).all(1) & (pixels < (lens.width, lens.height)).all(1)
-        if not inside.any():
+        self.source = np.empty((rows, columns, 2), np.int16)
+        strip = max(1, STRIP // columns)
+        for row in range(0, rows, strip):
+            points = (extent.centres(row, row + strip) - pose[:, 3]) @ pose[:, :3]
+            pixels = np.rint(lens.project(points)).reshape(-1, columns, 2)
+            with np.errstate(invalid="ignore"):
+                inside = (pixels >= 0).all(2) & (pixels < (lens.width, lens.height)).all(2)
+            self.source[row : row + strip] = np.where(inside[..., None], pixels, -1)
+        if (self.source < 0).all():
             raise GroundError(
                 "The camera sees no cell of the grid: check its height and tilt, the grid's extent, and that the "
                 "images' frame_id is an optical frame (z forward, REP 103)."
             )
         self.shape = (lens.height, lens.width)
-        self.source = np.where(inside[:, None], pixels, -1).astype(np.int16).reshape(rows, columns, 2)
 
     def grid(self, probability: np.ndarray) -> np.ndarray:
         """int8 [rows, columns] from a probability, uint8 [H, W], round(255 * P(road)).

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
 
+from builtin_interfaces.msg import Time
 from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
@@ -28,6 +29,7 @@ from road_seg_node.parameters import ParameterError
 from road_seg_node.throttled_log import ThrottledLog
 
 NAMED = 5  # topics or publishers in one sentence
+INFOS = 8  # of camera_info that are kept: a frame's own may come before it and after it
 MANY = 0.05  # share of a second's images that were lost
 ACQUAINTED = 2.0  # seconds that the graph takes to know the name of a node whose publisher is already known
 
@@ -50,7 +52,8 @@ class Inputs:
         """Raises ParameterError where the user's qos_overrides cannot be."""
         self._node, self._transport, self._log = node, image_transport, log
         self._on_image, self._on_lost = on_image, on_lost
-        self.camera_info: CameraInfo | None = None  # the newest that came
+        # The newest ones. Exchanged as a whole, since the worker's thread reads it.
+        self._newest_infos: tuple[CameraInfo, ...] = ()
         self._last = time.monotonic()  # when the last image came
         self._came = self._lost = 0  # images, since the last complaint()
         self._mismatch: float | None = None  # when the middleware last told of a publisher that does not fit
@@ -64,6 +67,12 @@ class Inputs:
     def close(self) -> None:
         for subscription in (self._images, self._infos):
             self._node.destroy_subscription(subscription)
+
+    def camera_info(self, stamp: Time) -> CameraInfo | None:
+        """The one with the image's stamp, or else the newest; None where none came. Any thread may ask."""
+        infos = self._newest_infos
+        of_the_image = (info for info in reversed(infos) if info.header.stamp == stamp)
+        return next(of_the_image, infos[-1] if infos else None)
 
     def complaint(self, image_timeout: float) -> str:
         """What is wrong with the images' coming, as a sentence, or "". Logs it too, throttled.
@@ -158,7 +167,7 @@ class Inputs:
         self._on_image(msg)
 
     def _on_camera_info(self, msg: CameraInfo) -> None:
-        self.camera_info = msg
+        self._newest_infos = (*self._newest_infos[1 - INFOS :], msg)
 
     def _on_message_lost(self, event: Any) -> None:
         self._lost += event.total_count_change

@@ -73,7 +73,7 @@ class ManagedNode(LifecycleNode):
         try:
             step()
         except Exception as error:  # noqa: BLE001 - whatever it is, the node stays where it was
-            self._error, self.failure = error, f"The node could not be {what}: {error}"
+            self._error, self.failure = error, f"The node could not be {what}: {str(error).rstrip('.')}."
             return TransitionCallbackReturn.FAILURE
         self._error, self.failure = None, ""
         return TransitionCallbackReturn.SUCCESS

@@ -29,7 +29,6 @@ class ModelLoader:
         self.failure = ""  # why the file could not be loaded again, as a sentence; empty once it could
         self._path, self._provider, self._tell = path, provider, tell
         self._tried = self._seen = self._signature()
-        self._thread: threading.Thread | None = None
         self._busy = False
 
     def load(self) -> RoadSegmenter:
@@ -47,8 +46,7 @@ class ModelLoader:
             except Exception as error:  # noqa: BLE001 - result() raises it
                 loaded.set_exception(error)
 
-        self._thread = threading.Thread(target=load, name="model")
-        self._thread.start()
+        threading.Thread(target=load, name="model", daemon=True).start()
         while wanted():
             if wait([loaded], LOOK).done:
                 return loaded.result()
@@ -65,20 +63,13 @@ class ModelLoader:
         if self._busy:
             return False
         self._busy = True
-        self._thread = threading.Thread(target=self._reload, args=(size, take, done), name="model")
-        self._thread.start()
+        threading.Thread(target=self._reload, args=(size, take, done), name="model", daemon=True).start()
         return True
 
     def has_changed(self) -> bool:
         """Whether the file on disk is another than the one last tried, and has not changed since the last call."""
         before, self._seen = self._seen, self._signature()
         return self._seen is not None and self._seen == before and self._seen != self._tried
-
-    def finish(self, seconds: float) -> bool:
-        """Waits for a model that is being loaded, no longer than that; whether none is any more."""
-        if self._thread is not None:
-            self._thread.join(seconds)
-        return self._thread is None or not self._thread.is_alive()
 
     def _reload(
         self, size: tuple[int, int] | None, take: Callable[[RoadSegmenter], None], done: Callable[[], None]

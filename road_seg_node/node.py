@@ -8,26 +8,27 @@ Each of those says why it is a thread of its own.
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.task import Future
+from rclpy.utilities import remove_ros_args
 from std_srvs.srv import SetBool, Trigger
 
-from road_seg_node import diagnostics, parameters
+from road_seg_node import diagnostics, parameters, program
 from road_seg_node.dds_leftovers import remove_leftovers
 from road_seg_node.frame_accounts import FrameAccounts
 from road_seg_node.inputs import ImageMessage, Inputs
@@ -42,10 +43,6 @@ from road_seg_node.throttled_log import ThrottledLog
 from road_seg_node.worker import Frame, Worker
 
 NODE_NAME = "road_seg"
-# Seconds after which SIGALRM ends a shutdown that hangs: while another process dies, Fast DDS has been seen to wait for
-# itself for ever as it gave up its participant, and no Python runs meanwhile.
-SHUTDOWN = 10
-LOADING = 1.0  # seconds that the end waits for a model that is being loaded; TensorRT takes minutes
 REPORT = 1.0  # seconds between two messages on /diagnostics
 
 
@@ -59,13 +56,15 @@ class RoadSegNode(ManagedNode):
 
     # Here, because Kilted's rclpy destroys also a node whose constructor has raised.
     _outputs: Outputs | None = None
-    loader: ModelLoader | None = None
+    _loader: ModelLoader | None = None
     _worker: Worker | None = None
     _inputs: Inputs | None = None
 
     def __init__(self, **options: Any) -> None:
         super().__init__(NODE_NAME, **options)
         self.values = parameters.declare(self)
+        if unknown := parameters.unknown(self):
+            self.get_logger().warning(unknown)
         self._accounts = FrameAccounts()
         self._log = ThrottledLog(self.get_logger())
         self.add_post_set_parameters_callback(self._on_parameters)
@@ -79,16 +78,12 @@ class RoadSegNode(ManagedNode):
 
     def configure(self) -> None:
         values = self.values
-        self.loader = ModelLoader(values.model, values.provider, self.get_logger().info)
-        try:
-            segmenter = self.loader.load_while(self._wants_model)
-            if segmenter is None or not self.context.ok():  # SIGTERM came meanwhile
-                raise ExternalShutdownException
-            self._outputs = Outputs(self, values.ground_frame, self._log)
-        except Exception:
-            if self.context.ok():  # else main() looks after the thread that still loads
-                self.loader = None
-            raise
+        loader = ModelLoader(values.model, values.provider, self.get_logger().info)
+        segmenter = loader.load_while(self._wants_model)
+        if segmenter is None or not self.context.ok():  # SIGTERM came meanwhile
+            raise ExternalShutdownException
+        self._outputs = Outputs(self, values.ground_frame, self._log)
+        self._loader = loader
         self._worker = Worker(segmenter, self._outputs, values, self._accounts, self._log, self.context)
         self._say_what_runs(segmenter)
 
@@ -107,7 +102,7 @@ class RoadSegNode(ManagedNode):
             self._worker.stop()
 
     def cleanup(self) -> None:
-        self._worker, self.loader = None, None
+        self._worker, self._loader = None, None
         if self._outputs is not None:
             self._outputs.close()
             self._outputs = None
@@ -150,7 +145,7 @@ class RoadSegNode(ManagedNode):
         return response
 
     async def _on_reload_model(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        loader, worker = self.loader, self._worker
+        loader, worker = self._loader, self._worker
         if loader is None or worker is None:
             response.message = f"The node is {self.state}: configure loads the model."
             return response
@@ -159,6 +154,9 @@ class RoadSegNode(ManagedNode):
             response.message = "The model is being loaded again already; ask once more when that is done."
             return response
         await loaded
+        if worker is not self._worker:
+            response.message = f"The node was cleaned up meanwhile, and is {self.state}: configure loads the model."
+            return response
         response.success = not loader.failure
         runs = f"The model {worker.segmenter.info.name}, SHA-256 {worker.segmenter.model_sha256[:12]}, runs now."
         response.message = loader.failure or runs
@@ -186,14 +184,14 @@ class RoadSegNode(ManagedNode):
         stamp = msg.header.stamp
         nanoseconds = stamp.sec * 1_000_000_000 + stamp.nanosec  # 0 from a driver that does not stamp
         age = (self.get_clock().now().nanoseconds - nanoseconds) / 1e9 if nanoseconds else None
-        self._worker.offer(Frame(msg, time.monotonic(), age, self._inputs.camera_info))
+        self._worker.offer(Frame(msg, time.monotonic(), age, partial(self._inputs.camera_info, stamp)))
 
     def _every_second(self) -> None:
         self._reported = time.monotonic()
         complaint = ""
         if self._inputs is not None and self.values.enabled:
             complaint = self._inputs.complaint(self.values.image_timeout)
-        loader, worker = self.loader, self._worker
+        loader, worker = self._loader, self._worker
         if loader is not None and worker is not None and self.values.watch_model and loader.has_changed():
             self._reload(loader, worker)
         segmenter = None if worker is None else worker.segmenter
@@ -230,11 +228,7 @@ def spin(executor: SingleThreadedExecutor, log: ThrottledLog) -> None:
 
 def main(args: list[str] | None = None) -> int:
     """Runs the node until Ctrl-C or SIGTERM (0); 2 when a parameter, the model or the provider is at fault."""
-    signals = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # one that comes while rclpy takes them over would be lost
-    # Python's own answer to Ctrl-C is a KeyboardInterrupt wherever the node is just then, half made or half gone.
-    # rclpy's handlers shut the context down, and that ends spin() in its own time.
-    signal.signal(signal.SIGINT, lambda number, frame: None)
+    program.hold_signals()
     executor, node = None, None
     remove_leftovers()
     try:
@@ -244,7 +238,11 @@ def main(args: list[str] | None = None) -> int:
             get_logger(NODE_NAME).fatal(f"The command line cannot be used: {error}")
             return 2
         executor = SingleThreadedExecutor()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+        program.await_signals()
+        if unused := remove_ros_args(sys.argv if args is None else args)[1:]:
+            get_logger(NODE_NAME).warning(
+                f"Not used: {' '.join(unused)}. What is for ROS comes after --ros-args: --ros-args -p name:=value"
+            )
         node = RoadSegNode()
         if node.values.autostart:
             node.start()
@@ -255,22 +253,19 @@ def main(args: list[str] | None = None) -> int:
     except Exception as error:
         if not rclpy.ok():  # a call that the shutdown of the context broke off
             return 0
-        if not isinstance(error, (ParameterError, ModelFileError, ProviderError)):
+        if not isinstance(error, (ParameterError, ModelFileError, ProviderError, ParameterException)):
             raise
         get_logger(NODE_NAME).fatal(str(error))
         return 2
     finally:
-        signal.alarm(SHUTDOWN)
+        program.ignore_signals()
         if executor is not None:
             executor.shutdown()
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
-        if node is not None and node.loader is not None and not node.loader.finish(LOADING):
-            # Nothing can break that off, Python would wait for it, and nobody will use it.
-            os._exit(0)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program.leave(main())

@@ -8,8 +8,6 @@ killed leaves behind (`mcap recover` reads such a file).
 from __future__ import annotations
 
 import importlib
-import signal
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,18 +16,21 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import OccupancyGrid
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.executors import ExternalShutdownException
+from rclpy.exceptions import InvalidTopicNameException, ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import CameraInfo, Image
 
+from road_seg_node import program
 from road_seg_node.inputs import TYPES, camera_info_topic, image_topic
 
 NODE_NAME = "recorder"
 SUFFIX = ".mcap"
 DEPTH = 10  # messages that may wait while the disk is busy
-SHUTDOWN = 10  # seconds after which SIGALRM ends a shutdown that hangs, as in the node
+LOOK = 0.5  # seconds between two looks at whether to end: a signal just before spinning would wake nobody
 
 
 class RecorderError(RuntimeError):
@@ -55,8 +56,14 @@ class Recorder(Node):
             raise RecorderError(f"The parameter output must be a file that ends in {SUFFIX}, not {output!r}.")
         self._part = self._file.with_suffix(".part")
         self._counts: Counter[str] = Counter()
-        self._writer = self._begin()
-        store = importlib.import_module("rosbags.typesys")
+        try:
+            validate_topic_name(f"{name}/mask")
+        except InvalidTopicNameException as error:
+            raise RecorderError(f"The parameter node must be the name of a node, not {name!r}.") from error
+        try:
+            store = importlib.import_module("rosbags.typesys")
+        except ImportError as error:
+            raise RecorderError(f"To record install rosbags: pip install rosbags ({error}).") from error
         self._types = store.get_typestore(store.Stores.ROS2_JAZZY)
         images = "image" if transport == "raw" else image_topic(self, transport)
         sent, answered = (
@@ -68,12 +75,15 @@ class Recorder(Node):
         for topic, of in (("mask", Image), ("probability", Image), ("road_grid", OccupancyGrid)):
             self._record(f"{name}/{topic}", of, answered)
         self._record("/diagnostics", DiagnosticArray, answered)
+        self._writer = self._begin()  # last: what fails before leaves no file behind
         self.get_logger().info(f"Recording into {self._file}, which is {self._part} until it is closed.")
 
     def close(self) -> None:
         """Ends the file and gives it its name. Raises RecorderError."""
         try:
             self._writer.close()
+            if self._file.exists():
+                raise RecorderError(f"{self._file} has come to be meanwhile. What was recorded is in {self._part}.")
             (self._part / f"{self._part.name}{SUFFIX}").replace(self._file)
             (self._part / "metadata.yaml").unlink()
             self._part.rmdir()
@@ -98,10 +108,7 @@ class Recorder(Node):
                 f"{self._part} was left by a recording that was not closed: `mcap recover` reads the file in it. "
                 f"Move it away to record into {self._file}."
             )
-        try:
-            rosbag2 = importlib.import_module("rosbags.rosbag2")
-        except ImportError as error:
-            raise RecorderError(f"To record install rosbags: pip install rosbags ({error}).") from error
+        rosbag2 = importlib.import_module("rosbags.rosbag2")
         try:
             writer = rosbag2.Writer(self._part, version=9, storage_plugin=rosbag2.StoragePlugin.MCAP)
             writer.open()
@@ -133,31 +140,35 @@ class Recorder(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Records until Ctrl-C or SIGTERM (0); 2 when a parameter is at fault, 1 when the file can no more be written."""
-    # Python's own answer to Ctrl-C is a KeyboardInterrupt in the middle of a record; rclpy's handlers end spin().
-    signal.signal(signal.SIGINT, lambda number, frame: None)
+    program.hold_signals()
     try:
         rclpy.init(args=args)
     except RuntimeError as error:  # what rclpy's errors about --ros-args have in common
         get_logger(NODE_NAME).fatal(f"The command line cannot be used: {error}")
         return 2
-    recorder = None
+    executor, recorder = SingleThreadedExecutor(), None
+    program.await_signals()
     try:
         try:
             recorder = Recorder()
-            rclpy.spin(recorder)
+            executor.add_node(recorder)
+            while rclpy.ok():
+                executor.spin_once(timeout_sec=LOOK)
         except ExternalShutdownException:
             pass
         except Exception as error:
             if isinstance(error, RecorderError) or rclpy.ok():
                 raise
-            # Else it is a call that SIGTERM's shutdown of the context broke off.
+            # Else it is a call that a signal's shutdown of the context broke off.
+        program.ignore_signals()
         if recorder is not None:
             recorder.close()
-    except RecorderError as error:
+    except (RecorderError, ParameterException) as error:
         get_logger(NODE_NAME).fatal(str(error))
         return 1 if recorder is not None else 2
     finally:
-        signal.alarm(SHUTDOWN)
+        program.ignore_signals()
+        executor.shutdown()
         if recorder is not None:
             recorder.destroy_node()
         rclpy.try_shutdown()
@@ -165,4 +176,4 @@ def main(args: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program.leave(main())

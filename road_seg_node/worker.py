@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rclpy.context import Context
@@ -33,13 +34,13 @@ HOUR = 3600.0  # a stamp older than that comes from another clock, and says noth
 class Frame:
     """An image as it came. arrival: by time.monotonic(). age: seconds from its stamp till then, None without a stamp.
 
-    camera_info is the newest one at that time, or None.
+    camera_info: gives the one that belongs to it, or None; to be asked as late as may be, since it may come later.
     """
 
     msg: ImageMessage
     arrival: float
     age: float | None
-    camera_info: CameraInfo | None = None
+    camera_info: Callable[[], CameraInfo | None]
 
 
 class Worker:
@@ -125,7 +126,8 @@ class Worker:
         probability = segmenter.probability(bgr)
         inferred = time.monotonic()
         threshold = segmenter.info.threshold if values.threshold is None else values.threshold
-        self._outputs.publish(Answer(msg.header, bgr, probability, threshold, values, frame.camera_info), wanted)
+        answer = Answer(msg.header, bgr, probability, threshold, values, frame.camera_info())
+        self._outputs.publish(answer, wanted)
         published = time.monotonic()
         seconds = {
             "wait": begun - frame.arrival,

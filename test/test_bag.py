@@ -34,13 +34,20 @@ def test_images_come_with_the_camera_info_beside_them(tmp_path: Path, mcap: bool
     assert list(source.shots()) == shots
 
 
+def test_of_a_recording_with_answers_the_cameras_images_are_played(tmp_path: Path) -> None:
+    topics = {"/front/image": [raw(3)], "/road_seg/mask": [raw(4)], "/front/camera_info": [info(3)]}
+    (shot,) = open_source(str(write_bag(tmp_path / "drive", topics))).shots()
+    assert shot.picture == raw(3) and shot.info == info(3)
+
+
 def test_of_several_topics_one_is_named(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "drive", {"/left/image": [raw(0)], "/right/image/compressed": [png(1), png(2)]})
     listed = (
         r"/left/image \(sensor_msgs/msg/Image, 1 messages\), "
         r"/right/image/compressed \(sensor_msgs/msg/CompressedImage, 2 messages\)"
     )
-    with pytest.raises(CameraError, match=f"several topics, set the parameter topic to one: {listed}"):
+    said = rf"set the parameter topic \(of the launch file: camera_topic\) to one: {listed}"
+    with pytest.raises(CameraError, match=said):
         open_source(str(bag))
     with pytest.raises(CameraError, match=f"no images on /image; it has {listed}"):
         open_source(str(bag), topic="image")

@@ -175,10 +175,38 @@ def test_params_file_counts_where_an_argument_is_empty(workspace: Path, pictures
     assert "threshold 0.125" in said
 
 
+def test_the_camera_sends_as_the_params_file_has_it(workspace: Path, pictures: Path, tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "tiny.onnx")
+    params = tmp_path / "params.yaml"
+    params.write_text(
+        "/**:\n  ros__parameters:\n    provider: cpu\n"
+        f'/car/seg:\n  ros__parameters:\n    image_transport: compressed\n    model: "{model}"\n'
+        "/car/other:\n  ros__parameters:\n    image_transport: raw\n"
+    )
+    domain = any_domain()
+    launched = launch(
+        workspace, f"params_file:={params}", f"camera:={pictures}", "namespace:=car", "name:=seg", domain=domain
+    )
+    planner = Planner(domain, "car/seg")
+    try:
+        planner.listen("mask")
+        wait_until(lambda: planner.received["mask"] or launched.poll() is not None, "a mask")
+        assert "/car/image/compressed" in dict(planner.node.get_topic_names_and_types())
+    finally:
+        planner.close()
+        said = end(launched)
+    assert planner.received["mask"], said
+
+
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
         ("params_file:=/nowhere/params.yaml", "There is no params_file /nowhere/params.yaml"),
+        pytest.param(
+            "rviz:=true",
+            "RViz is not installed here",
+            marks=pytest.mark.skipif(shutil.which("rviz2") is not None, reason="RViz is installed"),
+        ),
         ("threshold:=half", "threshold must be a number, not 'half'"),
         ("provider:=tpu", "cuda"),
         ("dds_profile:=/nowhere/profile.xml", "There is no dds_profile /nowhere/profile.xml"),

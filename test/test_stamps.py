@@ -152,7 +152,7 @@ def test_max_rate_is_reached_and_not_passed(values: Any, max_rate: float, answer
     accounts = FrameAccounts()
     worker = Worker(None, None, replace(values, max_rate=max_rate), accounts, ThrottledLog(None), None)
     for index in range(300):
-        worker.offer(Frame(Image(), 1000.0 + index / 30 + 0.004 * (index % 3), None))
+        worker.offer(Frame(Image(), 1000.0 + index / 30 + 0.004 * (index % 3), None, lambda: None))
     fates = accounts.report(0.0).fates
     assert 300 - fates[Fate.RATE_LIMITED] == pytest.approx(answered, abs=1)
     assert fates[Fate.SUPERSEDED] == 300 - fates[Fate.RATE_LIMITED] - 1
@@ -163,7 +163,7 @@ def test_after_a_pause_max_rate_does_not_catch_up(values: Any) -> None:
     worker = Worker(None, None, replace(values, max_rate=10.0), accounts, ThrottledLog(None), None)
     for second in (1000.0, 1060.0):
         for index in range(30):
-            worker.offer(Frame(Image(), second + index / 30, None))
+            worker.offer(Frame(Image(), second + index / 30, None, lambda: None))
     assert 60 - accounts.report(0.0).fates[Fate.RATE_LIMITED] == pytest.approx(20, abs=2)
 
 
@@ -173,5 +173,5 @@ def test_a_higher_max_rate_counts_at_once(values: Any) -> None:
     for index in range(60):
         if index == 30:
             worker.values = replace(values, max_rate=10.0)
-        worker.offer(Frame(Image(), 1000.0 + index / 30, None))
+        worker.offer(Frame(Image(), 1000.0 + index / 30, None, lambda: None))
     assert 60 - accounts.report(0.0).fates[Fate.RATE_LIMITED] == pytest.approx(2 + 10, abs=2)
