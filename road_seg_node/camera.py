@@ -162,11 +162,7 @@ def main(args: list[str] | None = None) -> int:
         if rclpy.ok():  # else a call that a signal's shutdown of the context broke off
             raise
     finally:
-        program.ignore_signals()
-        executor.shutdown()
-        if camera is not None:
-            camera.destroy_node()
-        rclpy.try_shutdown()
+        program.close(executor, camera)
     return 0
 
 

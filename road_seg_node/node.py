@@ -258,12 +258,7 @@ def main(args: list[str] | None = None) -> int:
         get_logger(NODE_NAME).fatal(str(error))
         return 2
     finally:
-        program.ignore_signals()
-        if executor is not None:
-            executor.shutdown()
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
+        program.close(executor, node)
     return 0
 
 

@@ -11,7 +11,11 @@ import importlib
 import os
 import signal
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from rclpy.executors import Executor
+    from rclpy.node import Node
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Seconds after which SIGALRM ends a shutdown that hangs: while another process dies, Fast DDS has been seen to wait for
@@ -54,6 +58,21 @@ def ignore_signals() -> None:
     signal.alarm(SHUTDOWN)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def close(executor: Executor | None, node: Node | None) -> None:
+    """Gives up what rclpy has, the executor first; its default context is shut down by then, or is now."""
+    ignore_signals()
+    if executor is not None:
+        executor.shutdown()
+    if node is not None:
+        node.destroy_node()
+    import rclpy  # not before signals wait, since it takes a while
+
+    context = rclpy.get_default_context()
+    rclpy.try_shutdown()
+    # Writes the rest of the log's file. Where a signal shut the context down, rclpy leaves that to Python's end.
+    context._logging_fini()
 
 
 def leave(exit_code: int) -> NoReturn:

@@ -78,8 +78,8 @@ class Recorder(Node):
         self._writer = self._begin()  # last: what fails before leaves no file behind
         self.get_logger().info(f"Recording into {self._file}, which is {self._part} until it is closed.")
 
-    def close(self) -> None:
-        """Ends the file and gives it its name. Raises RecorderError."""
+    def close(self) -> str:
+        """Ends the file and gives it its name; a sentence that says what is in it. Raises RecorderError."""
         try:
             self._writer.close()
             if self._file.exists():
@@ -90,7 +90,7 @@ class Recorder(Node):
         except OSError as error:
             raise self._unwritable(error) from error
         counts = ", ".join(f"{topic} {count}" for topic, count in sorted(self._counts.items()))
-        self.get_logger().info(f"Recorded {self._file}: {counts or 'no message'}.")
+        return f"Recorded {self._file}: {counts or 'no message'}."
 
     def _parameter(self, name: str, description: str, default: str = "") -> str:
         descriptor = ParameterDescriptor(description=description, dynamic_typing=True, read_only=True)
@@ -162,16 +162,14 @@ def main(args: list[str] | None = None) -> int:
             # Else it is a call that a signal's shutdown of the context broke off.
         program.ignore_signals()
         if recorder is not None:
-            recorder.close()
+            recorded = recorder.close()
+            recorder.destroy_node()  # its logger would try to publish, and complain that nothing can be any more
+            get_logger(NODE_NAME).info(recorded)
     except (RecorderError, ParameterException) as error:
         get_logger(NODE_NAME).fatal(str(error))
         return 1 if recorder is not None else 2
     finally:
-        program.ignore_signals()
-        executor.shutdown()
-        if recorder is not None:
-            recorder.destroy_node()
-        rclpy.try_shutdown()
+        program.close(executor, recorder)
     return 0
 
 

@@ -156,7 +156,7 @@ def test_published_frames_and_camera_info(tmp_path: Path) -> None:
         ({"rate": -1}, "rate must be from 0 to 1000 frames a second, not -1.0"),
         ({"rate": "fast"}, "rate must be like 0.0, not 'fast'"),
         ({"stamps": "then"}, "stamps must be one of now, recorded, not 'then'"),
-        ({"width": 3}, "at least 16"),
+        ({"width": 3}, "from 16 to 8192"),
         ({"count": -1}, "0 or more"),
     ],
 )

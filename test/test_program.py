@@ -95,9 +95,9 @@ def test_the_node_ends_while_it_makes_an_engine_for_the_cameras_size(planner, do
             assert process.poll() is None
         if not planner.received:
             planner.listen("mask")
-        planner.ask(image(scene(640 + 32 * attempt, 480)))
+        planner.ask(image(scene(160 + 32 * attempt, 128)))
         for _ in range(3):
-            planner.publish(planner.stamp(image(scene(640 + 32 * attempt, 480))))
+            planner.publish(planner.stamp(image(scene(160 + 32 * attempt, 128))))
             time.sleep(0.1)
         end(process, signal.SIGTERM)
 
