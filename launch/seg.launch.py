@@ -147,14 +147,18 @@ def params_file(given: dict[str, str]) -> str:
 
 def transport_of(file: str, name: str) -> str:
     """The image_transport that a params file gives the node of that name, which camera and recorder have to share."""
-    with open(file, encoding="utf-8") as text:
-        sections = yaml.safe_load(text) or {}
-    found = "raw"
-    for pattern, section in sections.items():
-        # As ROS reads it: names with or without the first slash, * for one part of a name and ** for any.
-        wanted = str(pattern).strip("/").replace("**", "*")
-        if fnmatch.fnmatchcase(name.replace(".", "/"), wanted) and isinstance(section, dict):
-            found = (section.get("ros__parameters") or {}).get("image_transport", found)
+    try:
+        sections = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+        found = "raw"
+        for pattern, section in sections.items():
+            # The first slash may be left out, and the default file's name is /**.
+            if fnmatch.fnmatchcase(name.replace(".", "/"), str(pattern).strip("/")):
+                found = section["ros__parameters"].get("image_transport", found)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+        raise RuntimeError(
+            f"The params_file {file} cannot be read: it must be YAML with the parameters under NODE: ros__parameters:, "
+            "as in config/road_seg.yaml."
+        ) from None
     return found
 
 

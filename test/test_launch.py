@@ -221,6 +221,16 @@ def test_wrong_argument_is_told(workspace: Path, argument: str, words: str) -> N
     assert "process started" not in said
 
 
+@pytest.mark.parametrize("text", ["/**: [", "- provider", "/**:\n  provider: cpu\n"])
+def test_a_params_file_that_is_none_is_told(workspace: Path, tmp_path: Path, text: str) -> None:
+    (params := tmp_path / "params.yaml").write_text(text)
+    launched = launch(workspace, f"params_file:={params}", domain=any_domain())
+    said, _ = launched.communicate(timeout=PATIENCE)
+    assert launched.returncode != 0
+    assert f"The params_file {params} cannot be read" in said
+    assert "process started" not in said
+
+
 def test_node_that_fails_leaves_its_sentence(workspace: Path) -> None:
     domain = any_domain()
     launched = launch(workspace, "model:=/nowhere/road.onnx", domain=domain)
