@@ -104,8 +104,12 @@ def test_the_node_ends_while_it_makes_an_engine_for_the_cameras_size(planner, do
 
 def test_what_is_not_used_is_told(tmp_path: Path) -> None:
     process = start("node", *arguments("node", tmp_path), "-p", "camera_hight:=1.6", "-p", "colour:=red", "--", "model")
-    time.sleep(2.0)
-    said = end(process, signal.SIGTERM)
+    assert process.stdout
+    said = ""
+    while "Waiting for images" not in said:
+        assert process.poll() is None, said
+        said += process.stdout.readline()
+    end(process, signal.SIGTERM)
     assert "no such parameters, and does not use them: camera_hight (camera_height?), colour" in said
     assert "Not used: model. What is for ROS comes after --ros-args" in said
 
