@@ -151,7 +151,7 @@ class _Loaded:
 
     def answer(self, image: np.ndarray) -> np.ndarray:
         """Of uint8 [H, W, 3], contiguous."""
-        size = image.shape[:2]
+        size = image.shape[0], image.shape[1]
         fitted = self._fitted
         if fitted is not None and fitted[0] == size:
             return self._checked(fitted[1], image)

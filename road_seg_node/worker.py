@@ -121,7 +121,7 @@ class Worker:
         if not wanted:
             return Fate.UNWATCHED
         bgr = decode_compressed(msg) if isinstance(msg, CompressedImage) else to_bgr(msg)
-        self.size = bgr.shape[:2]
+        self.size = bgr.shape[0], bgr.shape[1]
         converted = time.monotonic()
         probability = segmenter.probability(bgr)
         inferred = time.monotonic()

@@ -29,6 +29,7 @@ VENV_PYTHON = VENV / "bin" / "python"
 NOTE = VENV / "road_seg.json"
 LOG = VENV / "install.log"
 OLDEST, NEWEST = (3, 10), (3, 13)
+OLDEST_ROS = "jazzy"  # their names are in the order of the alphabet
 # Set by a sourced ROS 2; they would lead a ROS 2 from PyPI to the other one's libraries.
 ROS_VARIABLES = (
     "AMENT_PREFIX_PATH",
@@ -47,7 +48,7 @@ class Failed(Exception):
 
 
 class Unreachable(Failed):
-    """The network is at fault, so that making .venv anew would not help."""
+    """What is wanted cannot be had, so that making .venv anew would not help."""
 
 
 def say(sentence):
@@ -83,9 +84,12 @@ def check_venv():
 
 
 def sourced_ros():
-    """The sourced ROS 2 and its rclpy's place, or "" where none is, or where this Python cannot import its rclpy."""
+    """The sourced ROS 2 and its rclpy's place, or "" where none is, it is too old, or this Python cannot import it."""
     distro = os.environ.get("ROS_DISTRO")
     if not distro or not os.environ.get("AMENT_PREFIX_PATH"):
+        return ""
+    if distro < OLDEST_ROS:
+        say(f"ROS 2 {distro} is sourced, but this package needs Jazzy or newer, so ROS 2 Jazzy from PyPI is used.")
         return ""
     place = output_of([sys.executable, "-c", "import rclpy; print(rclpy.__path__[0])"])
     if place is None:
@@ -242,14 +246,19 @@ def followed(command, environ):
 
 
 def advice(said):
-    """What to do about pip's failure. Raises Unreachable where PyPI did not give what is wanted."""
+    """What to do about pip's failure. Raises Unreachable where what is wanted cannot be had."""
     log = LOG.read_text()
-    # pip calls it a conflict where an index does not answer or does not have the pinned version.
-    signs = ("name resolution", "NewConnection", "ConnectTimeout", "ReadTimeout", "ProxyError", "ResolutionImpossible")
+    signs = ("name resolution", "NewConnection", "ConnectTimeout", "ReadTimeout", "ProxyError")
     if any(sign in log for sign in (*signs, "No matching distribution")):
         raise Unreachable(
             "The packages could not be had from PyPI: check the network, and pip's settings for proxy and index, then "
             f"call make again. The log is .venv/install.log. Its last words:\n{said}"
+        )
+    if "ResolutionImpossible" in log:  # pip says so too where an index does not have the pinned version
+        raise Unreachable(
+            "pip found no set of packages that fit together. Either its index lacks one that is pinned (pip config "
+            "list), or one of the sourced ROS 2 or of the system stands against requirements/lock.txt; in a terminal "
+            f"without ROS 2 none does. The log is .venv/install.log. Its last words:\n{said}"
         )
     if "No space left" in log:
         do = "The disk is full: make room, then call make again."
