@@ -321,7 +321,7 @@ def _check_bytes(data: bytes, where: str) -> onnx_bytes.Outline:
         raise not_onnx from None
     except UnicodeDecodeError as error:
         raise ModelFileError(f"the model {where} is damaged, a text in it is not UTF-8 ({error}): {_REMEDY}") from None
-    if not outline.opset:
+    if outline.opset is None:
         raise ModelFileError(f"the model {where} lacks its opset, its end: copy it again, or {_REMEDY}")
     if outline.external:
         raise ModelFileError(
@@ -336,4 +336,9 @@ def _check_bytes(data: bytes, where: str) -> onnx_bytes.Outline:
                 f"the model {where} is damaged, or was changed after it was exported (its SHA-256 is not the one "
                 f"that it ends with): copy it again, or {_REMEDY}"
             )
+    if outline.opset not in OPSETS:
+        raise ModelFileError(
+            f"the model {where} has opset {outline.opset}, but the contract asks for {OPSETS[0]} to {OPSETS[-1]}: "
+            f"{_REMEDY}"
+        )
     return outline

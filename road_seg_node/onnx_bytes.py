@@ -24,6 +24,7 @@ _TENSOR_DATA_LOCATION, _EXTERNAL = 14, 1
 _VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR, _TENSOR_ELEMENT, _TENSOR_SHAPE = 1, 2, 1, 1, 2
 _SHAPE_DIMENSION, _DIMENSION_VALUE, _DIMENSION_NAME = 1, 1, 2
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
+_OPSET_DOMAIN, _OPSET_VERSION = 1, 2
 
 _FLOAT = 1  # TensorProto.DataType
 _TYPES = {1: "float", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 16: "bfloat16"}
@@ -52,7 +53,8 @@ class Outline:
     """What a model file says of itself, its weights aside.
 
     Attributes:
-        opset: whether the file names one; it comes after the graph, so its absence is a file cut short.
+        opset: of ONNX's own operators, None where the file names none; it comes after the graph, so that its absence is
+            a file cut short.
         external: whether a tensor lies in another file.
         producers: for each tensor that a node of the graph makes: the operator, and the node's first input.
     """
@@ -61,7 +63,7 @@ class Outline:
     outputs: list[Tensor] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
     producers: dict[str, tuple[str, str]] = field(default_factory=dict)
-    opset: bool = False
+    opset: int | None = None
     external: bool = False
 
 
@@ -77,7 +79,10 @@ def outline(data: memoryview) -> Outline:
             graphs += 1
             _read_graph(_message(value), found)
         elif number == _MODEL_OPSET_IMPORT:
-            found.opset = True
+            operators = dict(fields(_message(value)))
+            version = operators.get(_OPSET_VERSION, 0)
+            if _text(operators.get(_OPSET_DOMAIN)) in ("", "ai.onnx") and isinstance(version, int):
+                found.opset = version
         elif number == _MODEL_METADATA:
             entry = dict(fields(_message(value)))
             found.metadata[_text(entry.get(_ENTRY_KEY))] = _text(entry.get(_ENTRY_VALUE))
