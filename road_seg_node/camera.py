@@ -18,7 +18,7 @@ from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from road_seg_node import camera_parameters, program
+from road_seg_node import camera_parameters, program, unused
 from road_seg_node.camera_shots import RATE, CameraError, Shot, Source
 from road_seg_node.camera_sources import open_source
 from road_seg_node.images import ImageError, decode_compressed, to_bgr, to_message
@@ -42,6 +42,7 @@ class Camera(Node):
     def __init__(self, **options: Any) -> None:
         super().__init__(NODE_NAME, **options)
         self._values = values = camera_parameters.declare(self)
+        unused.warn_of_parameters(self)
         self.done = False
         self._published = 0
         self._next: Shot | None = None
@@ -148,6 +149,7 @@ def main(args: list[str] | None = None) -> int:
         return 2
     executor, camera = SingleThreadedExecutor(), None
     program.await_signals()
+    unused.warn_of_arguments(args, NODE_NAME)
     try:
         camera = Camera()
         executor.add_node(camera)

@@ -8,7 +8,6 @@ Each of those says why it is a thread of its own.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,10 +24,9 @@ from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.task import Future
-from rclpy.utilities import remove_ros_args
 from std_srvs.srv import SetBool, Trigger
 
-from road_seg_node import diagnostics, parameters, program
+from road_seg_node import diagnostics, parameters, program, unused
 from road_seg_node.dds_leftovers import remove_leftovers
 from road_seg_node.frame_accounts import FrameAccounts
 from road_seg_node.inputs import ImageMessage, Inputs
@@ -63,8 +61,7 @@ class RoadSegNode(ManagedNode):
     def __init__(self, **options: Any) -> None:
         super().__init__(NODE_NAME, **options)
         self.values = parameters.declare(self)
-        if unknown := parameters.unknown(self):
-            self.get_logger().warning(unknown)
+        unused.warn_of_parameters(self, subscribes=True)
         self._accounts = FrameAccounts()
         self._log = ThrottledLog(self.get_logger())
         self.add_post_set_parameters_callback(self._on_parameters)
@@ -90,6 +87,7 @@ class RoadSegNode(ManagedNode):
     def activate(self) -> None:
         assert self._worker is not None and self._outputs is not None
         self._inputs = Inputs(self, self.values.image_transport, self._on_image, self._accounts.lose, self._log)
+        unused.warn_of_qos_overrides(self)
         self._worker.start()
         outputs = ", ".join(self._outputs.topics)
         self.get_logger().info(f"Waiting for images on {self._inputs.topic}; answers on {outputs}.")
@@ -239,10 +237,7 @@ def main(args: list[str] | None = None) -> int:
             return 2
         executor = SingleThreadedExecutor()
         program.await_signals()
-        if unused := remove_ros_args(sys.argv if args is None else args)[1:]:
-            get_logger(NODE_NAME).warning(
-                f"Not used: {' '.join(unused)}. What is for ROS comes after --ros-args: --ros-args -p name:=value"
-            )
+        unused.warn_of_arguments(args, NODE_NAME)
         node = RoadSegNode()
         if node.values.autostart:
             node.start()

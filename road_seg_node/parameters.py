@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from dataclasses import dataclass
@@ -276,18 +275,6 @@ def declare(node: Node) -> Values:
     node.add_pre_set_parameters_callback(_convert)
     node.add_on_set_parameters_callback(_check)
     return read(node)
-
-
-def unknown(node: Node) -> str:
-    """Names the parameters that the node was started with and does not have, as a sentence, or ""."""
-    known = [setting.name for setting in SETTINGS]
-    found = []
-    for name in node._parameter_overrides:
-        # qos_overrides are declared as their topics are subscribed to.
-        if not node.has_parameter(name) and not name.startswith("qos_overrides."):
-            similar = difflib.get_close_matches(name, known, 1)
-            found.append(f"{name} ({similar[0]}?)" if similar else name)
-    return f"This node has no such parameters, and does not use them: {', '.join(sorted(found))}." if found else ""
 
 
 def read(node: Node) -> Values:

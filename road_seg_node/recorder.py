@@ -24,7 +24,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import CameraInfo, Image
 
-from road_seg_node import program
+from road_seg_node import program, unused
 from road_seg_node.inputs import TYPES, camera_info_topic, image_topic
 
 NODE_NAME = "recorder"
@@ -49,6 +49,7 @@ class Recorder(Node):
         output = self._parameter("output", "The file to record into, ending in .mcap. It must not be there yet.")
         transport = self._parameter("image_transport", "The images to record: raw or compressed.", "raw")
         name = self._parameter("node", "The name of the node whose outputs are recorded.", "road_seg")
+        unused.warn_of_parameters(self)
         if transport not in TYPES:
             raise RecorderError(f"The parameter image_transport must be one of {', '.join(TYPES)}, not {transport!r}.")
         self._file = Path(output).expanduser()
@@ -148,6 +149,7 @@ def main(args: list[str] | None = None) -> int:
         return 2
     executor, recorder = SingleThreadedExecutor(), None
     program.await_signals()
+    unused.warn_of_arguments(args, NODE_NAME)
     try:
         try:
             recorder = Recorder()

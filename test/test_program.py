@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -102,16 +103,27 @@ def test_the_node_ends_while_it_makes_an_engine_for_the_cameras_size(planner, do
         end(process, signal.SIGTERM)
 
 
-def test_what_is_not_used_is_told(tmp_path: Path) -> None:
-    process = start("node", *arguments("node", tmp_path), "-p", "camera_hight:=1.6", "-p", "colour:=red", "--", "model")
+@pytest.mark.parametrize(
+    ("name", "mistyped", "meant", "working"),
+    [
+        ("node", "camera_hight:=1.6", "camera_height", "Waiting for images"),
+        ("camera", "sources:=drive.mcap", "source", "synthetic on"),
+        ("recorder", "nodes:=seg", "node", "Recording into"),
+    ],
+)
+def test_what_is_not_used_is_told(name: str, mistyped: str, meant: str, working: str, tmp_path: Path) -> None:
+    topic = ("-p", "qos_overrides./video.subscription.depth:=5")  # the node's is /image
+    process = start(name, *arguments(name, tmp_path), "-p", mistyped, "-p", "colour:=red", *topic, "--", "model")
     assert process.stdout
     said = ""
-    while "Waiting for images" not in said:
+    while working not in said:
         assert process.poll() is None, said
         said += process.stdout.readline()
     end(process, signal.SIGTERM)
-    assert "no such parameters, and does not use them: camera_hight (camera_height?), colour" in said
     assert "Not used: model. What is for ROS comes after --ros-args" in said
+    told = "".join(re.findall("no such parameters, and does not use them: (.*)", said))
+    for words in (f"{mistyped.partition(':')[0]} ({meant}?)", "colour", "qos_overrides./video.subscription.depth"):
+        assert words in told
 
 
 @pytest.mark.parametrize(
