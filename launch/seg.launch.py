@@ -6,13 +6,16 @@ For several cameras include it several times, each with another namespace.
 
 from __future__ import annotations
 
-import fnmatch
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.logging import get_logger
 from launch_ros.actions import Node
 
 from road_seg_node.camera_shots import CameraError, Source
@@ -74,7 +77,7 @@ def arguments() -> list[DeclareLaunchArgument]:
             "dds_profile",
             default_value="",
             description=f"XML profile of Fast DDS. Empty: the one that {' or '.join(VARIABLES)} names, else "
-            f"the shipped one for large images; {NONE}: Fast DDS as it comes.",
+            f"the shipped one for large images; {NONE}: none of these, Fast DDS as it comes.",
         ),
         DeclareLaunchArgument(
             "rviz", default_value="false", choices=BOOLEAN, description="Start RViz with the node's outputs."
@@ -134,8 +137,11 @@ def set_profile(context: LaunchContext, profile: str) -> None:
         if not path.is_file():
             raise RuntimeError(f"There is no dds_profile {path}; give the path of an XML file, or {NONE}.")
         context.environment.update(dict.fromkeys(VARIABLES, str(path)))
-    elif not profile:
-        use_shipped_profile(context.environment)
+    elif profile == NONE:
+        for name in VARIABLES:
+            context.environment.pop(name, None)
+    elif short := use_shipped_profile(context.environment):
+        get_logger(PACKAGE).warning(short)
 
 
 def params_file(given: dict[str, str]) -> str:
@@ -147,19 +153,31 @@ def params_file(given: dict[str, str]) -> str:
 
 def transport_of(file: str, name: str) -> str:
     """The image_transport that a params file gives the node of that name, which camera and recorder have to share."""
+    found = "raw"
     try:
-        sections = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
-        found = "raw"
-        for pattern, section in sections.items():
-            # The first slash may be left out, and the default file's name is /**.
-            if fnmatch.fnmatchcase(name.replace(".", "/"), str(pattern).strip("/")):
-                found = section["ros__parameters"].get("image_transport", found)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+        for pattern, parameters in sections(yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}):
+            if pattern.fullmatch("/" + name.replace(".", "/")):
+                found = parameters.get("image_transport", found)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError):
         raise RuntimeError(
             f"The params_file {file} cannot be read: it must be YAML with the parameters under NODE: ros__parameters:, "
             "as in config/road_seg.yaml."
         ) from None
     return found
+
+
+def sections(tree: dict[str, Any], path: str = "") -> Iterator[tuple[re.Pattern[str], dict[str, Any]]]:
+    """The parameters in a params file, each with what the node's full name has to match, in ROS 2's way of it.
+
+    Namespaces and names may be nested; * is any one name, ** any number of them. Raises AttributeError where it is no
+    such file.
+    """
+    for key, value in tree.items():
+        if key == "ros__parameters":
+            pattern = re.escape(path).replace(r"/\*\*", r"(/\w+)*").replace(r"/\*", r"/\w+")
+            yield re.compile(pattern), value
+        else:
+            yield from sections(value, f"{path}/{str(key).strip('/')}")
 
 
 def check_rviz() -> None:

@@ -187,7 +187,8 @@ def run(source: str, model: Path | None, frames: int, output: Path, ending: Endi
     """The demo; returns the exit status. Raises CameraError and DemoError."""
     seed = synthetic_seed(source)
     mounting = open_source(source).mounting  # a wrong input is told at once
-    use_shipped_profile(os.environ)
+    if short := use_shipped_profile(os.environ):
+        print(short, flush=True)
     keep_to_this_machine(os.environ)
     output.mkdir(parents=True, exist_ok=True)
     film = output / "overlay.part.mp4"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -26,9 +27,9 @@ from road_seg_node.scene import Road
 LONG = 180.0  # seconds
 
 
-def start_demo(*arguments: str | Path) -> subprocess.Popen[str]:
+def start_demo(*arguments: str | Path, within: Sequence[str] = ()) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "road_seg_node.demo", *map(str, arguments)],
+        [*within, sys.executable, "-m", "road_seg_node.demo", *map(str, arguments)],
         cwd=REPOSITORY,
         env={**os.environ, "ROS_DOMAIN_ID": str(any_domain())},
         stdout=subprocess.PIPE,
@@ -37,8 +38,8 @@ def start_demo(*arguments: str | Path) -> subprocess.Popen[str]:
     )
 
 
-def run_demo(*arguments: str | Path) -> tuple[int, str]:
-    demo = start_demo(*arguments)
+def run_demo(*arguments: str | Path, within: Sequence[str] = ()) -> tuple[int, str]:
+    demo = start_demo(*arguments, within=within)
     try:
         said, _ = demo.communicate(timeout=LONG)
     except subprocess.TimeoutExpired:
@@ -56,6 +57,16 @@ def figure(said: str, name: str) -> str:
 @pytest.fixture(scope="module")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx", threshold=0.8)
+
+
+def test_with_little_shared_memory(tiny_model: Path, tmp_path: Path) -> None:
+    """As Docker gives it: there three processes with the profile for large images cannot all have their segment."""
+    docker = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "$@"', "sh"]
+    if subprocess.run([*docker, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("another /dev/shm cannot be mounted here: run it as root")
+    status, said = run_demo("--frames", "20", "--model", tiny_model, "--output", tmp_path, within=docker)
+    assert "/dev/shm has only 67 MB left" in said
+    assert status == 0, said
 
 
 def test_synthetic_drive(tiny_model: Path, tmp_path: Path) -> None:

@@ -180,8 +180,8 @@ def test_the_camera_sends_as_the_params_file_has_it(workspace: Path, pictures: P
     params = tmp_path / "params.yaml"
     params.write_text(
         "/**:\n  ros__parameters:\n    provider: cpu\n"
-        f'/car/seg:\n  ros__parameters:\n    image_transport: compressed\n    model: "{model}"\n'
-        "/car/other:\n  ros__parameters:\n    image_transport: raw\n"
+        f'car:\n  seg:\n    ros__parameters:\n      image_transport: compressed\n      model: "{model}"\n'
+        "/**/other:\n  ros__parameters:\n    image_transport: raw\n"
     )
     domain = any_domain()
     launched = launch(
@@ -341,6 +341,7 @@ def test_without_autostart_it_waits_for_ros2_lifecycle(workspace: Path, pictures
         "log_level:=error",
         "dds_profile:=none",
         domain=domain,
+        FASTRTPS_DEFAULT_PROFILES_FILE=str(REPOSITORY / "config" / PROFILE),
     )
     planner = Planner(domain, "car/seg")
     try:

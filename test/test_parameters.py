@@ -149,8 +149,8 @@ def test_installed_package_finds_its_files_in_the_index(tmp_path: Path) -> None:
 
 def test_shipped_profile_is_used_unless_the_user_has_one() -> None:
     environ: dict[str, str] = {"OTHER": "kept"}
-    dds_profile.use_shipped_profile(environ)
-    path = str(REPOSITORY / "config/fastdds_large_images.xml")
+    short = dds_profile.use_shipped_profile(environ)
+    path = str(REPOSITORY / (dds_profile.SMALL if short else dds_profile.LARGE))
     jazzy = int(version("rclpy").split(".")[0]) < 9
     names = dds_profile.VARIABLES if jazzy else ["FASTDDS_DEFAULT_PROFILES_FILE"]
     assert environ == {"OTHER": "kept", **dict.fromkeys(names, path)}
