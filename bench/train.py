@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,15 @@ def plain(preset: Preset, frames: list[Frame]) -> tuple[Callable[[], Batches], C
     return lambda: iter(loader), step
 
 
-def ours(preset: Preset, frames: list[Frame]) -> tuple[Callable[[], Batches], Callable[[Tensor, Tensor], float]]:
+def ours(
+    preset: Preset, frames: list[Frame], compiled: bool = False
+) -> tuple[Callable[[], Batches], Callable[[Tensor, Tensor], float]]:
     """(batches, step) of the trainer."""
     data = batches_of(read_all(frames), [1.0] * len(frames), preset)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     learner = Learner(preset, new_network(preset), len(data), Processes(device))
+    if compiled:
+        learner.parallel = torch.compile(learner.parallel)
     loader = DataLoader(data, batch_size=None, num_workers=preset.workers)
     return lambda: iter(loader), lambda images, labels: learner.step(images, labels, 0, 0)
 
@@ -131,12 +136,14 @@ class Row:
         }
 
 
-# The plain loop, the trainer, and the trainer without one thing each: what makes it, and its changes to the preset.
+COMPILED = "ours, torch.compile"  # only where asked for: it takes a C++ compiler, and a minute or more
+# The plain loop, the trainer, and the trainer with one thing otherwise: what makes it, and its changes to the preset.
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "plain PyTorch": (plain, {"workers": 0}),
     "ours": (ours, {}),
     "ours in fp32": (ours, {"autocast": "none"}),
     "ours, loader in line": (ours, {"workers": 0}),
+    COMPILED: (partial(ours, compiled=True), {}),
 }
 
 
@@ -187,7 +194,7 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help=f"a folder in KITTI's layout ({SCENES} synthetic scenes)"
     )
-    parser.add_argument("--rows", nargs="+", choices=KINDS, default=list(KINDS), help="some, where memory is short")
+    parser.add_argument("--rows", nargs="+", choices=KINDS, default=[*KINDS][:-1], help=f"all but '{COMPILED}'")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each row (5)")
     parser.add_argument("--steps", type=int, default=8, help="steps of a turn that count (8)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there too")

@@ -2,7 +2,7 @@
 """A model file with its convolutions in int8 (for processors) or fp16 (for GPUs), measured against the float file.
 
     python export/quantize.py --model road_seg.onnx --output road_seg.int8.onnx \\
-        --calibration data_road/training --validation camvid_road/validation
+        --calibration data/data_road/training --validation camvid_road/validation
     python export/quantize.py --precision fp16 --model road_seg.onnx --output road_seg.fp16.onnx --validation DIR
 
 Lowered are the convolutions that end in a ReLU, which do nearly all of the arithmetic, and the pooling between them.

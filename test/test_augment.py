@@ -108,6 +108,15 @@ def test_batches_are_a_function_of_seed_and_epoch_whatever_the_workers() -> None
     assert any(a.shape != b.shape or not torch.equal(a, b) for (a, _), (b, _) in zip(alone, later, strict=True))
 
 
+def test_where_chance_draws_none_one_frame_is_drawn_by_its_weight() -> None:
+    data = CropBatches([blocks(64, 64)] * 3, [0.0, 0.01, 0.02], 2, (Crop(64, 64, 1),), AT_384, STRONG, seed=0)
+    shown = np.zeros(3)
+    for data.epoch in range(400):
+        shown += np.bincount(data.order(), minlength=3)
+    np.testing.assert_allclose(shown / shown.sum(), np.array([0, 1, 2]) / 3, atol=0.1)
+    assert shown[0] == 0
+
+
 def test_a_weight_says_how_often_a_frame_is_shown() -> None:
     data = CropBatches([blocks(64, 64)] * 3, [1.0, 4.0, 0.5], 1, (Crop(64, 64, 1),), AT_384, STRONG, seed=0)
     shown = np.zeros(3)

@@ -214,6 +214,15 @@ def test_many_drives_are_held_out_whole(tmp_path: Path) -> None:
     training, validation = split_validation(find_frames(tmp_path), 0.1)
     assert {f.drive for f in validation} == {"0009", "0019"} and len(validation) == 6
     assert not {f.drive for f in training} & {f.drive for f in validation}
+    for share, drives in ((0.01, 1), (0.3, 6), (0.9, 18), (0.999, 19)):
+        training, validation = split_validation(find_frames(tmp_path), share)
+        assert len({f.drive for f in validation}) == drives and training
+
+
+def test_one_frame_in_two_files_is_named(folder: Path) -> None:
+    (folder / "image_2" / "um_000002.jpg").write_bytes((folder / "image_2" / "um_000002.png").read_bytes())
+    with pytest.raises(DataError, match=r"um_000002.jpg and um_000002.png are the same frame"):
+        find_frames(folder)
 
 
 def test_kittis_own_frames_are_read(data_folder: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -28,9 +29,9 @@ BGR = np.zeros((256, 3), np.uint8)  # of the labels
 BGR[[1, 0, IGNORE]] = list(GROUND_TRUTH_COLOURS.values())
 
 
-def evaluate(*options: str | Path) -> subprocess.CompletedProcess[str]:
+def evaluate(*options: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "train" / "evaluate.py"), *map(str, options)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **environ})
 
 
 def save(path: Path, picture: np.ndarray) -> None:
@@ -312,6 +313,13 @@ def test_a_checkpoint_that_is_none_is_a_sentence(kitti: Path) -> None:
     for model in ("best.pt", "nowhere.pt", "nowhere.onnx"):
         done = evaluate("--model", kitti / model, "--data", kitti / "training")
         assert done.returncode == 2 and model in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_checkpoint_without_pytorch_is_a_sentence(kitti: Path, tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('it is not here')\n")
+    done = evaluate("--model", "best.pt", "--data", kitti / "training", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "best.pt is a checkpoint, which needs PyTorch (it is not here)" in done.stderr
 
 
 @pytest.mark.parametrize(

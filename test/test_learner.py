@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional
 from train import preset as presets
 from train.data import IGNORE
 from train.distributed import Processes
-from train.learner import Learner, new_network
+from train.learner import Learner, autocast_dtype, new_network
 from train.loss import count_valid, road_loss, road_sums
 from train.preset import Preset, PresetError
 
@@ -100,6 +101,14 @@ def test_dropout_depends_on_the_place_in_the_run_alone() -> None:
 
     assert loss(1, 2) == loss(1, 2)
     assert len({loss(1, 2), loss(1, 3), loss(2, 2)}) == 3
+
+
+def test_bf16_is_for_what_has_instructions_for_it() -> None:
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    able = bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})  # Linux's names for them
+    assert autocast_dtype("bf16", torch.device("cpu")) == (torch.bfloat16 if able else None)
+    assert autocast_dtype("bf16", torch.device("cuda")) == torch.bfloat16
+    assert autocast_dtype("none", torch.device("cuda")) is None
 
 
 def test_a_batch_that_cannot_be_shared_is_a_sentence() -> None:

@@ -79,6 +79,8 @@ def test_the_decoder_starts_as_a_preset_says() -> None:
         weight = getattr(network, name).weight.detach()
         assert weight.abs().max() <= 2 * std
         assert weight.std() == pytest.approx(0.88 * std, rel=0.2)  # of a normal that is cut at two deviations
+    network.reset_decoder(dict.fromkeys((*SCORES, "upsampling"), 0))
+    assert not network.score_top.weight.any() and not network.up32.weight.any()
     network.reset_decoder(presets.load("kittiseg", {}).decoder_init)
     for name, stride in zip(UPSAMPLINGS, (2, 2, 8), strict=True):
         assert torch.equal(getattr(network, name).weight, upsampling(stride).weight)
@@ -134,6 +136,8 @@ WRONG = [
     ({"decoder_init": {"score_top": 0.01}}, "decoder_init must hold score_top, score_pool4, score_pool3, upsampling"),
     ({"decoder_init": dict.fromkeys((*SCORES, "upsampling"), "bilinear")}, "'bilinear' for score_"),
     ({"decoder_init": [0.1]}, "decoder_init must be a mapping"),
+    ({"decoder_init": dict.fromkeys((*SCORES, "upsampling"), -0.01)}, "-0.01 for score_pool3, but .* deviation"),
+    ({"decoder_init": dict.fromkeys((*SCORES, "upsampling"), float("nan"))}, "decoder_init of score_pool3 is nan"),
     ({"learning_rate": -1}, "learning_rate is -1"),
     ({"learning_rate": float("nan")}, "learning_rate is nan"),
     ({"epsilon": 0}, "epsilon is 0"),
@@ -178,3 +182,6 @@ def test_a_number_that_yaml_takes_for_a_text_is_a_number(tmp_path: Path) -> None
     path = tmp_path / "preset.yaml"
     path.write_text(yaml.safe_dump(presets.load("compact", {}).as_dict() | {"learning_rate": "1e-3"}))
     assert presets.load(str(path), {}).learning_rate == 0.001
+    small = dict.fromkeys((*SCORES, "upsampling"), "1e-3")
+    path.write_text(yaml.safe_dump(presets.load("compact", {}).as_dict() | {"decoder_init": small}))
+    assert set(presets.load(str(path), {}).decoder_init.values()) == {0.001}

@@ -107,8 +107,9 @@ def test_a_run_that_has_not_saved_begins_anew(tmp_path: Path) -> None:
     run.mkdir()
     (run / run_folder.RECORD).write_text(json.dumps({"options": options, "starts": []}))
     (run / run_folder.PRESET).write_text(preset.read_text())
-    done = train("--resume", "--run", run)
+    done = train("--resume", "--run", run, "--epochs", "1")
     assert done.returncode == 1 and "smaller learning_rate" in done.stderr
+    assert presets.load(str(run / run_folder.PRESET), {}).epochs == 1
     assert "Going on from the beginning." in done.stdout
     assert "smaller learning_rate" in (run / run_folder.LOG).read_text()
 

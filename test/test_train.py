@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from kitti_folder import add_frame
-from trainer_process import add_road_frame, train, write_tiny_preset
+from trainer_process import ROOT, add_road_frame, train, write_tiny_preset
 
 from road_seg_node.segmenter import RoadSegmenter
 from train import preset as presets
@@ -76,6 +78,37 @@ def test_two_folders_of_one_name_are_both_validated_on(tmp_path: Path) -> None:
         [tmp_path / "a" / "road", tmp_path / "b" / "road"], [], presets.load("compact", {"synthetic_share": 0.0})
     )
     assert {frame.folder.parent.name for frame in frames.held["road"]} == {"a", "b"}
+
+
+def test_a_link_to_a_folder_keeps_its_own_name_and_validation(tmp_path: Path) -> None:
+    for folder in ("elsewhere", "camvid/validation"):
+        for number in range(4):
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            add_frame(tmp_path / folder, f"um_{number:06}.png")
+    (tmp_path / "camvid" / "training").symlink_to(tmp_path / "elsewhere")
+    twice = [tmp_path / "camvid" / "training", tmp_path / "camvid" / "training"]
+    frames = gather(twice, [], presets.load("compact", {"synthetic_share": 0.0}))
+    assert len(frames.training) == 4
+    assert [frame.folder for frame in frames.held["camvid"]] == [tmp_path / "camvid" / "validation"] * 4
+
+
+def test_folders_that_all_count_nothing_are_a_sentence(tmp_path: Path) -> None:
+    for number in range(4):
+        add_frame(tmp_path, f"um_{number:06}.png")
+    with pytest.raises(DataError, match="folder_weights are 0"):
+        gather([tmp_path], [], presets.load("compact", {"folder_weights": {tmp_path.name: 0.0}}))
+
+
+def test_too_little_memory_is_a_sentence() -> None:
+    code = """
+import numpy as np
+from train.train import sentences_for_mistakes
+with sentences_for_mistakes():
+    np.empty(1 << 50, np.uint8)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "The memory is not enough: Unable to allocate" in done.stderr and "--micro-batch" in done.stderr
 
 
 def test_too_few_frames_are_a_sentence(tmp_path: Path) -> None:

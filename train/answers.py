@@ -71,7 +71,10 @@ class Checkpoint(_Model):
     """A checkpoint of the trainer (.pt), run by PyTorch on the CPU, bytes to bytes as the model file does it."""
 
     def __init__(self, path: Path) -> None:
-        import torch  # only here, so that a model file is evaluated without it
+        try:
+            import torch  # only here, so that a model file is evaluated without it
+        except ImportError as error:
+            raise DataError(f"{path} is a checkpoint, which needs PyTorch ({error}). Run `make setup`.") from None
 
         from export.export import ExportError, load_checkpoint, network_of
         from train.contract import RoadProbability

@@ -154,6 +154,8 @@ class CropBatches(IterableDataset[tuple[Tensor, Tensor]]):
         """Indices into `pairs` for this epoch; a fractional weight is a chance."""
         rng = np.random.default_rng((self.seed, self.epoch))
         times = np.floor(self.weights + rng.random(len(self.weights))).astype(int)
+        if not times.any():
+            times[rng.choice(len(times), p=self.weights / self.weights.sum())] = 1
         indices = np.repeat(np.arange(len(self.pairs)), times)
         rng.shuffle(indices)
         return np.resize(indices, len(self) * self.batch_size)

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -111,7 +114,10 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name}.part")
-        beside.write_bytes(data)
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # the name must not reach the disk before the bytes do
         beside.replace(path)
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror or error}.") from None
@@ -160,7 +166,7 @@ def entries(folder: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
             f"{folder} is not a folder. Give a folder in KITTI Road's layout, with image_2/um_000000.png and "
-            "gt_image_2/um_road_000000.png in it (for KITTI itself: data_road/training)."
+            "gt_image_2/um_road_000000.png in it (for KITTI itself: data/data_road/training)."
         ) from None
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror or error}.") from None
@@ -184,7 +190,11 @@ def find_images(folder: Path) -> list[Frame]:
         truth = folder / "gt_image_2" / f"{name['drive']}_road_{name['number']}.png"
         return Frame(folder, name["drive"], name["number"], image, truth)
 
-    return each(files, frame_of)
+    frames = each(files, frame_of)
+    for one, other in pairwise(sorted(frames, key=lambda frame: frame.ground_truth)):
+        if one.ground_truth == other.ground_truth:
+            raise DataError(f"{one.image} and {other.image.name} are the same frame; remove one of them.")
+    return frames
 
 
 def find_frames(folder: Path) -> list[Frame]:
@@ -246,20 +256,20 @@ def only_drives(frames: Iterable[Frame], drives: Sequence[str]) -> list[Frame]:
 def split_validation(frames: Sequence[Frame], share: float) -> tuple[list[Frame], list[Frame]]:
     """(training, validation) of one folder, near `share` of it held out, the same on every machine.
 
-    With ten drives or more, whole drives are held out, every (1/share)-th by name; with fewer, the last
+    With ten drives or more, whole drives are held out, evenly among their names; with fewer, the last
     frames of each drive. Neighbours in a drive look alike: a frame drawn at random would be half known.
     """
     drives: dict[str, list[Frame]] = defaultdict(list)
     for frame in frames:
         drives[frame.drive].append(frame)
     if len(drives) >= MANY_DRIVES:
-        step = round(1 / share)
-        held = set(sorted(drives)[step - 1 :: step])
+        part = Fraction(str(share))  # 0.1 as it is written
+        held = {name for i, name in enumerate(sorted(drives)) if (i + 1) * part // 1 > i * part // 1} or {max(drives)}
         validation = [f for f in frames if f.drive in held]
     else:
         validation = []
         for members in drives.values():
-            held_out = max(1, round(share * len(members))) if len(members) > 1 else 0
+            held_out = min(max(1, round(share * len(members))), len(members) - 1)
             validation += members[len(members) - held_out :]
     chosen = set(validation)
     return [f for f in frames if f not in chosen], validation

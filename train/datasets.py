@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -97,7 +98,9 @@ def gather(
         DataError: a folder is no data set, or has too few frames.
     """
     frames = RunFrames()
-    found = {folder.resolve(): find_frames(folder) for folder in folders}
+    # A link's own name and neighbours count, not those of what it leads to.
+    once = {folder.resolve(): Path(os.path.abspath(folder)) for folder in folders}
+    found = {folder: find_frames(folder) for folder in once.values()}
     if left_out:
         kept = set(leave_out([f for members in found.values() for f in members], left_out))
         found = {folder: [f for f in members if f in kept] for folder, members in found.items()}
@@ -114,6 +117,8 @@ def gather(
             raise DataError(f"{folder} has too few frames left to train on some and validate on others.")
         log.info("%s: %d frames to train on, %d held out to validate.", name, len(members), len(held))
         frames.add(name, members, held, preset.folder_weights.get(name, 1.0))
+    if frames.training and not sum(frames.weights):
+        raise DataError("The preset's folder_weights are 0 for every folder, so that no frame would be trained on.")
     share = preset.synthetic_share
     count = round(sum(frames.weights) * share / (1 - share)) if frames.training else SCENES_ONLY
     if count:

@@ -2,8 +2,8 @@
 """KITTI Road's metric and road IoU of a model or of predictions, and the files of a submission to KITTI's server.
 
     python train/evaluate.py --model models/road_seg_compact.onnx --data DIR [DIR ...] [--synthetic 50]
-    python train/evaluate.py --predictions DIR --data data_road/training --view both --out report
-    python train/evaluate.py --model road_seg.onnx --data data_road/testing --submission submission
+    python train/evaluate.py --predictions DIR --data data/data_road/training --view both --out report
+    python train/evaluate.py --model road_seg.onnx --data data/data_road/testing --submission submission
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def arguments() -> argparse.Namespace:
     if options.jobs < 1:
         parser.error("--jobs must be at least 1")
     if options.submission and len(options.data) > 1:
-        parser.error("a submission is of one folder, such as data_road/testing")
+        parser.error("a submission is of one folder, such as data/data_road/testing")
     return options
 
 

@@ -105,7 +105,7 @@ class VGGFCN8(nn.Module):
         if decoder_init.keys() != DECODER_INIT.keys():
             raise ValueError(f"decoder_init must hold {', '.join(DECODER_INIT)}")
         for name, std in decoder_init.items():
-            if not isinstance(std, (int, float)) and (name, std) != ("upsampling", BILINEAR):
+            if (name, std) != ("upsampling", BILINEAR) and (isinstance(std, str) or not 0 <= std < math.inf):
                 raise ValueError(f"decoder_init has {std!r} for {name}, but that must be a standard deviation")
 
     @classmethod
@@ -130,12 +130,14 @@ class VGGFCN8(nn.Module):
 
         Args:
             decoder_init: standard deviation of score_top, score_pool4, score_pool3 and upsampling, normal but cut
-                at two deviations, as TensorFlow's truncated normal is; "bilinear" for upsampling as well.
+                at two deviations, as TensorFlow's truncated normal is; 0 for zeros; "bilinear" for upsampling as well.
         """
         for name in SCORES + UPSAMPLINGS:
             layer, std = getattr(self, name), decoder_init[name if name in SCORES else "upsampling"]
             if std == BILINEAR:
                 make_bilinear(layer)
+            elif std == 0:
+                nn.init.zeros_(layer.weight)
             else:
                 nn.init.trunc_normal_(layer.weight, std=float(std), a=-2 * float(std), b=2 * float(std))
 

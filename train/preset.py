@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from train.augment import Augmentation, Crop
-from train.model import VGGFCN8
+from train.model import BILINEAR, VGGFCN8
 
 CHOICES = {
     "autocast": ("none", "bf16", "fp16"),
@@ -110,7 +110,9 @@ def from_dict(values: dict[str, Any], where: str) -> Preset:
         weights = {name: number(f"folder_weights of {name}", w) for name, w in values["folder_weights"].items()}
         if any(weight < 0 for weight in weights.values()):
             raise ValueError("folder_weights must be at least 0")
-        preset = Preset(**{**values, **numbers, "crops": crops, "augmentation": view, "folder_weights": weights})
+        decoder = {name: start_of(name, start) for name, start in values["decoder_init"].items()}
+        mappings = {"decoder_init": decoder, "folder_weights": weights}
+        preset = Preset(**{**values, **numbers, **mappings, "crops": crops, "augmentation": view})
         policy = preset.resize["policy"]
         if policy not in ("stretch", "keep_aspect"):
             raise ValueError("resize.policy must be stretch or keep_aspect")
@@ -153,6 +155,11 @@ def number(name: str, value: Any, kind: str = "float") -> float | int:
         wanted = "a whole number" if kind == "int" else "a number"
         raise ValueError(f"{name} is {value!r}, but it must be {wanted}") from None
     return found
+
+
+def start_of(name: str, value: Any) -> float | str:
+    """How a layer of the decoder starts: "bilinear", or a standard deviation; raises ValueError."""
+    return BILINEAR if value == BILINEAR else number(f"decoder_init of {name}", value)
 
 
 def crops_of(values: Any) -> tuple[Crop, ...]:

@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from train import environment
+from train import checkpoint, environment
 from train.data import DataError, write_whole
 from train.distributed import Processes
 from train.preset import Preset
@@ -80,7 +80,7 @@ def check_frames(folder: Path, fingerprint: str) -> None:
     if _read(folder).get("frames", fingerprint) != fingerprint:  # runs of older versions did not note it
         raise DataError(
             f"{folder} was trained and validated on other frames than --data and --leave-out say now. Resume it with "
-            "the same ones, or start anew with another --run."
+            "the same ones, or start anew with another --run-folder."
         )
 
 
@@ -88,9 +88,11 @@ def check_writable(folder: Path) -> None:
     """Raises DataError where the run's folder could not be made or written, before hours go into it."""
     there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     if not there.is_dir():
-        raise DataError(f"{there} is a file, so that no run can be kept in {folder}. Choose another --run.")
+        raise DataError(f"{there} is a file, so that no run can be kept in {folder}. Choose another --run-folder.")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise DataError(f"{there} cannot be written, so that no run can be kept in {folder}. Choose another --run.")
+        raise DataError(
+            f"{there} cannot be written, so that no run can be kept in {folder}. Choose another --run-folder."
+        )
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -133,7 +135,7 @@ def record(
         "machine": environment.machine(processes),
     }
     starts = _read(folder)["starts"] if resumed else []
-    if not resumed:
+    if not checkpoint.exists(folder):  # a run that was broken off before its first may go on with another preset
         text = yaml.safe_dump(preset.as_dict(), sort_keys=False, allow_unicode=True)
         write_whole(folder / PRESET, text.encode())
     if code and code["uncommitted_changes"]:

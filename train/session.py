@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
@@ -58,7 +59,7 @@ class Plan:
     def record(self) -> dict[str, Any]:
         """What a resume takes from the folder where its command line does not say it; beside it lies the preset."""
         return {
-            "data": [str(folder.resolve()) for folder in self.data],
+            "data": [os.path.abspath(folder) for folder in self.data],
             "leave_out": list(self.left_out),
             "micro_batch": self.micro_batch,
             "fold": self.fold,
@@ -75,7 +76,7 @@ def carry_out(plan: Plan, processes: Processes) -> None:
     """
     preset, folder = plan.preset, plan.folder
     if checkpoint.exists(folder) and not plan.resume:
-        raise DataError(f"{folder} already holds a run. Go on with --resume, or choose another --run.")
+        raise DataError(f"{folder} already holds a run. Go on with --resume, or choose another --run-folder.")
     run_folder.check_writable(folder)
     check_share(preset, processes, plan.micro_batch)
     saved = checkpoint.newest_good(folder) if checkpoint.exists(folder) else None
@@ -105,6 +106,10 @@ def carry_out(plan: Plan, processes: Processes) -> None:
             )
             run.events = at_the_end.enter_context(closing(Events(folder, run.steps)))
         where = f"{processes.count} processes on {learner.device.type}" if processes.count > 1 else learner.device.type
+        if preset.autocast != "none" and learner.dtype is None:
+            log.info(
+                f"This CPU has no instructions for {preset.autocast}: the network computes in fp32, which is faster."
+            )
         log.info(f"Training {learner.network.architecture} on {where}, into {folder}.")
         run.train()
         if processes.first:

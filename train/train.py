@@ -26,6 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 if importlib.util.find_spec("torch") is None:
     sys.exit("train.py: PyTorch is not installed here. Run `make setup`, then `source .venv/bin/activate`.")
 
+import torch
+
 from export.export import ExportError
 from train import distributed, folds, run_folder
 from train import preset as presets
@@ -81,13 +83,17 @@ def sentences_for_mistakes() -> Iterator[None]:
     except (CheckpointError, TrainingError) as error:
         fail(f"{error}", 1)
     except Interrupted as interrupted:
-        fail(f"stopped by {interrupted}; go on with --resume and the same --run.", interrupted.exit_code)
+        fail(f"stopped by {interrupted}; go on with --resume and the same --run-folder.", interrupted.exit_code)
     except KeyboardInterrupt:
-        fail("interrupted; go on with --resume and the same --run.", 130)
+        fail("interrupted; go on with --resume and the same --run-folder.", 130)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        why = str(error).partition("\n")[0]
+        advice = "Take --micro-batch N, for N frames of a batch at once, or a preset with smaller crops."
+        fail(f"The memory is not enough: {why.rstrip('.')}. {advice}", 1)
     except OSError as error:
         if error.errno not in DISK_FAILS:
             raise
-        fail(f"A file cannot be written: {error.strerror}. Make room and go on with --resume and the same --run.", 1)
+        fail(f"A file cannot be written: {error.strerror}. Make room, then --resume with the same --run-folder.", 1)
 
 
 def fail(sentence: str, exit_code: int) -> NoReturn:
@@ -137,7 +143,7 @@ def plan_of(options: argparse.Namespace, processes: Processes) -> Plan:
     preset_file = options.preset or "compact"
     if options.resume:
         if options.run is None:
-            raise DataError("Name the folder of the run to resume with --run.")
+            raise DataError("Name the folder of the run to resume with --run-folder.")
         recorded = options.run if options.folds is None else folds.folder_of(options.run, 1)
         for name, value in run_folder.recorded(recorded).items():
             if getattr(options, name) is None:
