@@ -6,6 +6,7 @@ For several cameras include it several times, each with another namespace.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,7 +134,7 @@ def launch_setup(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 def set_profile(context: LaunchContext, profile: str) -> None:
     """For every process that is started; each reads it as it starts."""
     if profile and profile != NONE:
-        path = Path(profile).expanduser()
+        path = Path(os.path.expanduser(profile))
         if not path.is_file():
             raise RuntimeError(f"There is no dds_profile {path}; give the path of an XML file, or {NONE}.")
         context.environment.update(dict.fromkeys(VARIABLES, str(path)))
@@ -145,7 +146,7 @@ def set_profile(context: LaunchContext, profile: str) -> None:
 
 
 def params_file(given: dict[str, str]) -> str:
-    path = Path(given["params_file"]).expanduser()
+    path = Path(os.path.expanduser(given["params_file"]))
     if not path.is_file():
         raise RuntimeError(f"There is no params_file {path}; give the path of a YAML file.")
     return str(path)

@@ -51,9 +51,9 @@ class Bag:
             images = [known for known in reader.connections if known.topic == self._topic]
             beside = _info_beside(self._topic)
             infos = [known for known in reader.connections if known.topic == beside and known.msgtype == INFO_TYPE]
-            # One that was recorded after the first images is of them too.
-            info = next((deserialize_message(data, CameraInfo) for _, _, data in _messages(reader, infos)), None)
             try:
+                # One that was recorded after the first images is of them too.
+                info = next((deserialize_message(data, CameraInfo) for _, _, data in _messages(reader, infos)), None)
                 for connection, time, data in reader.messages([*images, *infos]):
                     if connection.msgtype == INFO_TYPE:
                         info = deserialize_message(data, CameraInfo)

@@ -55,7 +55,8 @@ class Camera(Node):
         name = "image" if values.image_transport == "raw" else image_topic(self, values.image_transport)
         self._images = self.create_publisher(TYPES[values.image_transport], name, qos_profile_sensor_data)
         # Reliable, so that a subscriber who asks for that misses no frame's stamp; best-effort ones match it too.
-        self._infos = self.create_publisher(CameraInfo, camera_info_topic(self), QoSProfile(depth=100))
+        beside = camera_info_topic(self, values.image_transport)
+        self._infos = self.create_publisher(CameraInfo, beside, QoSProfile(depth=100))
         # Reading and rendering take a while, now and then longer than a frame's time.
         self._ready: queue.Queue[Shot | CameraError | None] = queue.Queue(AHEAD)
         threading.Thread(target=self._make_ready, args=(source,), name="frames", daemon=True).start()
@@ -105,6 +106,8 @@ class Camera(Node):
             self._ready.put(None)
         except CameraError as error:
             self._ready.put(error)
+        except Exception as error:  # noqa: BLE001 - else nothing would come any more, and nobody would say why
+            self._ready.put(CameraError(f"{self._values.source} cannot be read any further: {error}"))
 
     def _publish(self, shot: Shot) -> None:
         recorded = None if isinstance(shot.picture, np.ndarray) else shot.picture.header

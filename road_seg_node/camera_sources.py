@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def open_source(spec: str, width: int = WIDTH, height: int = HEIGHT, rate: float
     seed = synthetic_seed(spec)
     if seed is not None:
         return Drive(Road(seed), width, height, rate)
-    path = Path(spec).expanduser()
+    path = Path(os.path.expanduser(spec))
     if spec and is_bag(path):
         return Bag(path, topic)
     if spec and path.is_dir():

@@ -38,6 +38,8 @@ class Lens:
 
     width, height: of its images, in pixels. projection: row-major 3x4, a camera matrix K with a column of zeros, or P.
     distortion: coefficients in OpenCV's order, of one of CameraInfo's models; none for rectified images.
+    to_lens: row-major 3x4 from the camera's frame to the lens's own, which is turned against it where images are not
+        rectified, and lies beside it of a stereo pair; none where the two are one.
     """
 
     width: int
@@ -45,6 +47,7 @@ class Lens:
     projection: tuple[float, ...]
     distortion: tuple[float, ...] = ()
     model: str = "plumb_bob"
+    to_lens: tuple[float, ...] = ()
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Pixels [N, 2] (columns, rows) of points [N, 3] in the camera's frame; NaN where it cannot see them.
@@ -56,6 +59,9 @@ class Lens:
             raise GroundError(
                 "camera_info holds no calibration: its focal length is not above 0. Calibrate the camera."
             )
+        if self.to_lens:
+            moved = np.array(self.to_lens, np.float64).reshape(3, 4)
+            points = points @ moved[:, :3].T + moved[:, 3]
         seen = points[:, 2] > NEAR
         pixels = np.full((len(points), 2), np.nan)
         if any(self.distortion):

@@ -29,8 +29,10 @@ from road_seg_node.parameters import ParameterError
 from road_seg_node.throttled_log import ThrottledLog
 
 NAMED = 5  # topics or publishers in one sentence
-INFOS = 8  # of camera_info that are kept: a frame's own may come before it and after it
-MANY = 0.05  # share of a second's images that were lost
+INFOS = 30  # of camera_info that are kept: a frame may wait a second until the one before it is answered
+MANY = 0.05  # share of images that were lost, of at least so many:
+JUDGED = 20
+LONGEST = 5.0  # seconds after which fewer are judged too; a single one is never many
 ACQUAINTED = 2.0  # seconds that the graph takes to know the name of a node whose publisher is already known
 
 ImageMessage: TypeAlias = Image | CompressedImage
@@ -55,11 +57,16 @@ class Inputs:
         # The newest ones. Exchanged as a whole, since the worker's thread reads it.
         self._newest_infos: tuple[CameraInfo, ...] = ()
         self._last = time.monotonic()  # when the last image came
-        self._came = self._lost = 0  # images, since the last complaint()
+        self._came = self._lost = 0  # images, since they were last judged:
+        self._judged, self._losses = self._last, ""  # when, and what is to be said of them
         self._mismatch: float | None = None  # when the middleware last told of a publisher that does not fit
         self.topic = image_topic(node, image_transport)
-        self._images = self._subscribe_images()
-        self._infos = self._subscribe(CameraInfo, camera_info_topic(node), self._on_camera_info)
+        self._infos = self._subscribe(CameraInfo, camera_info_topic(node, image_transport), self._on_camera_info)
+        try:
+            self._images = self._subscribe_images()
+        except ParameterError:
+            node.destroy_subscription(self._infos)
+            raise
         # Says more than the profile of the subscription: whether it was the user who wanted it so.
         overridden = f"qos_overrides.{self.topic}.subscription.reliability" in node._parameter_overrides
         self._adapts = not overridden
@@ -81,17 +88,15 @@ class Inputs:
         """
         now = time.monotonic()
         self._suit_the_publishers()
-        came, lost = self._came, self._lost
-        self._came = self._lost = 0
+        if self._came + self._lost >= JUDGED or now - self._judged >= LONGEST:
+            self._judge(now)
         silence = now - self._last
         if self._mismatch and now - self._mismatch >= ACQUAINTED and (sentence := self._incompatible()):
             self._log.warn("qos", sentence)
             if silence >= 1.0:
                 return sentence
-        if lost > MANY * (came + lost):
-            sentence = self._lossy(came, lost)
-            self._log.warn("lost", sentence, alike="lost")
-            return sentence
+        if self._losses:
+            return self._losses
         if not image_timeout or silence < image_timeout:
             return ""
         awaited = self._awaited()
@@ -132,6 +137,14 @@ class Inputs:
         if self._adapts and self.reliability == "reliable" and ReliabilityPolicy.BEST_EFFORT in self._offered():
             self._ask(ReliabilityPolicy.BEST_EFFORT)
             self._node.get_logger().info(f"A publisher of {self.topic} is best effort, and so is this node again.")
+
+    def _judge(self, now: float) -> None:
+        """Whether many images were lost since it was last asked."""
+        came, lost = self._came, self._lost
+        self._judged, self._came, self._lost = now, 0, 0
+        self._losses = self._lossy(came, lost) if lost > max(1, MANY * (came + lost)) else ""
+        if self._losses:
+            self._log.warn("lost", self._losses, alike="lost")
 
     def _lossy(self, came: int, lost: int) -> str:
         """What is to be said of losses. Asks for the images reliably where that has not been tried and can be had."""
@@ -228,9 +241,10 @@ def image_topic(node: Node, image_transport: str) -> str:
     return image if image_transport == "raw" else _resolved(node, "image/compressed", f"{image}/compressed")
 
 
-def camera_info_topic(node: Node) -> str:
+def camera_info_topic(node: Node, image_transport: str) -> str:
     """The full name: beside the images, as camera drivers publish it."""
-    return _resolved(node, "camera_info", f"{node.resolve_topic_name('image').rpartition('/')[0]}/camera_info")
+    images = image_topic(node, image_transport).removesuffix("/compressed")
+    return _resolved(node, "camera_info", f"{images.rpartition('/')[0]}/camera_info")
 
 
 def _resolved(node: Node, name: str, otherwise: str) -> str:

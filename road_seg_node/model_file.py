@@ -219,6 +219,7 @@ class ModelFile:
         info: its metadata.
         sha256: of the file.
         quantized: whether its arithmetic is in integers.
+        half: whether its weights are in half precision, fp16.
     """
 
     where: str
@@ -226,6 +227,7 @@ class ModelFile:
     info: ModelInfo
     sha256: str
     quantized: bool
+    half: bool
 
 
 def read(path: str | Path) -> ModelFile:
@@ -256,7 +258,7 @@ def read(path: str | Path) -> ModelFile:
     _check_tensor(outline.inputs, "input", INPUT_NAME, ["batch", "height", "width", 3], str(path))
     _check_tensor(outline.outputs, "output", OUTPUT_NAME, ["batch", "height", "width"], str(path))
     quantized = any(operator == "DequantizeLinear" for operator, _ in outline.producers.values())
-    return ModelFile(str(path), data, info, hashlib.sha256(data).hexdigest(), quantized)
+    return ModelFile(str(path), data, info, hashlib.sha256(data).hexdigest(), quantized, outline.half)
 
 
 def _check_tensor(found: list[onnx_bytes.Tensor], role: str, name: str, shape: list[Any], where: str) -> None:

@@ -79,7 +79,7 @@ class RoadSegNode(ManagedNode):
         segmenter = loader.load_while(self._wants_model)
         if segmenter is None or not self.context.ok():  # SIGTERM came meanwhile
             raise ExternalShutdownException
-        self._outputs = Outputs(self, values.ground_frame, self._log)
+        self._outputs = Outputs(self, values, self._log)
         self._loader = loader
         self._worker = Worker(segmenter, self._outputs, values, self._accounts, self._log, self.context)
         self._say_what_runs(segmenter)
@@ -164,11 +164,12 @@ class RoadSegNode(ManagedNode):
         """Begins to load the model's file again; False where that is under way already."""
 
         def take(segmenter: RoadSegmenter) -> None:
-            worker.segmenter = segmenter
-            self._say_what_runs(segmenter)
+            if worker is self._worker:  # else the node was cleaned up meanwhile
+                worker.segmenter = segmenter
+                self._say_what_runs(segmenter)
 
         def done() -> None:
-            if loader.failure:
+            if loader.failure and worker is self._worker:
                 self.get_logger().error(loader.failure)
             then()
             if (executor := self.executor) is not None:
@@ -199,7 +200,7 @@ class RoadSegNode(ManagedNode):
             transition_failure=self.failure,
             reload_failure="" if loader is None else loader.failure,
             input_complaint=complaint,
-            output_complaint="" if self._outputs is None else self._outputs.complaint,
+            output_complaint="" if self._outputs is None or self._inputs is None else self._outputs.complaint,
             image_reliability="" if self._inputs is None else self._inputs.reliability,
             enabled=self.values.enabled,
             segmenter=segmenter,

@@ -20,6 +20,7 @@ _NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OPERATOR, _NODE_ATTRIBUTE = 1, 2, 3
 _ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_TYPE = 1, 3, 20
 _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = (5, 10), (6, 11)
 _ATTRIBUTE_IS_INT = 2
+_TENSOR_TYPE, _HALF = 2, 10
 _TENSOR_DATA_LOCATION, _EXTERNAL = 14, 1
 _VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR, _TENSOR_ELEMENT, _TENSOR_SHAPE = 1, 2, 1, 1, 2
 _SHAPE_DIMENSION, _DIMENSION_VALUE, _DIMENSION_NAME = 1, 1, 2
@@ -56,6 +57,7 @@ class Outline:
         opset: of ONNX's own operators, None where the file names none; it comes after the graph, so that its absence is
             a file cut short.
         external: whether a tensor lies in another file.
+        half: whether a weight is in half precision.
         producers: for each tensor that a node of the graph makes: the operator, and the node's first input.
     """
 
@@ -65,6 +67,7 @@ class Outline:
     producers: dict[str, tuple[str, str]] = field(default_factory=dict)
     opset: int | None = None
     external: bool = False
+    half: bool = False
 
 
 def outline(data: memoryview) -> Outline:
@@ -163,6 +166,7 @@ def _read_graph(graph: memoryview, found: Outline, depth: int = 0) -> None:
             _read_node(_message(value), found, depth)
         elif number == _GRAPH_INITIALIZER:
             found.external |= _is_external(_message(value))
+            found.half |= (_TENSOR_TYPE, _HALF) in fields(_message(value))
         elif number == _GRAPH_SPARSE:
             found.external |= any(_is_external(_message(part)) for n, part in fields(_message(value)) if n in (1, 2))
         elif number in (_GRAPH_INPUT, _GRAPH_OUTPUT) and depth == 0:

@@ -207,13 +207,15 @@ def open_engine(
         ) from error
     if kind.names[0] not in session.get_providers():
         raise ProviderError(f"ONNX Runtime does not use {name} here: {kind.why_not(ort)}")
-    left = _heavy_on_cpu(session) if name != "cpu" else []
-    if left:
+    left = _heavy_elsewhere(session, kind.names[0]) if name != "cpu" else []
+    if left is None:
+        tell(f"ONNX Runtime {ort.__version__} does not say what it computes on {name} and what elsewhere; 1.24 does")
+    elif left:
         raise ProviderError(
-            f"{name} leaves {', '.join(left)} of the model {model.where} to the CPU: "
-            "export the model for this provider, or choose the provider cpu"
+            f"{name} leaves parts of the model {model.where} to other providers ({', '.join(left)}): "
+            "export the model for this provider, or choose another"
         )
-    precision = "int8" if model.quantized else "fp32" if exact else kind.precision
+    precision = _precision(name, model, exact)
     if name == "cuda" and size is not None:
         return OnDevice(ort, session, size, precision)
     return InMemory(session, precision, follows_size=name == "cuda")
@@ -272,17 +274,31 @@ def _session_options(ort: Any) -> Any:
     return options
 
 
-def _heavy_on_cpu(session: onnxruntime.InferenceSession) -> list[str]:
-    """Return the arithmetic operators that the session computes on the CPU, by name."""
-    if not hasattr(session, "get_provider_graph_assignment_info"):  # ONNX Runtime before 1.24
-        return []
-    on_cpu = {
-        node.op_type
-        for part in session.get_provider_graph_assignment_info()
-        if part.ep_name == "CPUExecutionProvider"
-        for node in part.get_nodes()
-    }
-    return sorted(on_cpu & _HEAVY)
+def _heavy_elsewhere(session: onnxruntime.InferenceSession, provider: str) -> list[str] | None:
+    """Return the arithmetic operators that the session computes elsewhere than on `provider`, each with where.
+
+    None where ONNX Runtime, before 1.24, does not tell.
+    """
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return None
+    return sorted(
+        {
+            f"{node.op_type} on {part.ep_name}"
+            for part in session.get_provider_graph_assignment_info()
+            if part.ep_name != provider
+            for node in part.get_nodes()
+            if node.op_type in _HEAVY
+        }
+    )
+
+
+def _precision(name: str, model: ModelFile, exact: bool) -> str:
+    """Return what the arithmetic of `model` is done in on the provider `name`."""
+    if model.quantized and name != "cuda":  # CUDA has no convolution in integers: it takes the weights back to floats
+        return "int8"
+    if model.half and name != "cpu":
+        return "fp16"
+    return "fp32" if exact else _KINDS[name].precision
 
 
 def _cpu_reads(ort: Any, model: bytes) -> bool:

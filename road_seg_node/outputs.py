@@ -17,6 +17,7 @@ from road_seg_node.answer import Answer
 from road_seg_node.ground import GroundError
 from road_seg_node.images import to_message
 from road_seg_node.overlay import tint
+from road_seg_node.parameters import Values
 from road_seg_node.road_grid import RoadGrid
 from road_seg_node.throttled_log import ThrottledLog
 
@@ -63,26 +64,32 @@ OUTPUTS = (
 class Outputs:
     """The publishers of OUTPUTS and of ~/road_grid: reliable, which RViz asks for by default, and of depth 1."""
 
-    def __init__(self, node: Node, ground_frame: str, log: ThrottledLog) -> None:
+    def __init__(self, node: Node, values: Values, log: ThrottledLog) -> None:
         """Raises ParameterError where ground_frame cannot be used."""
         self._node, self._log = node, log
-        self.complaint = ""  # why the last frame has no grid, though somebody listens for it
-        self._grid = RoadGrid(node, ground_frame)
-        outputs = (*OUTPUTS, Output("road_grid", OccupancyGrid, self._road_grid))
+        self._gridless = ""  # why the last frame for which a grid was wanted has none
+        self._grid = RoadGrid(node, values)
+        road_grid = Output("road_grid", OccupancyGrid, self._road_grid)
+        outputs = (*OUTPUTS, road_grid)
         self._publishers: dict[Output, Publisher] = {
             output: node.create_publisher(output.type, f"~/{output.name}", QoSProfile(depth=1)) for output in outputs
         }
+        self._grids = self._publishers[road_grid]
 
     @property
     def topics(self) -> list[str]:
         return [publisher.topic_name for publisher in self._publishers.values()]
+
+    @property
+    def complaint(self) -> str:
+        """Why the last frame has no grid, though somebody listens for it, or "". Any thread may ask."""
+        return self._gridless if self._grids.get_subscription_count() else ""
 
     def wanted(self) -> list[Output]:
         """Those that somebody listens to now."""
         return [output for output, publisher in self._publishers.items() if publisher.get_subscription_count()]
 
     def publish(self, answer: Answer, wanted: list[Output]) -> None:
-        self.complaint = ""
         for output in wanted:
             msg = output.make(answer)
             if msg is not None:
@@ -95,8 +102,10 @@ class Outputs:
 
     def _road_grid(self, answer: Answer) -> OccupancyGrid | None:
         try:
-            return self._grid.message(answer)
+            grid = self._grid.message(answer)
         except GroundError as error:
-            self.complaint = str(error)
-            self._log.warn("road_grid", self.complaint)
+            self._gridless = str(error)
+            self._log.warn("road_grid", self._gridless)
             return None
+        self._gridless = ""
+        return grid

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -280,7 +281,7 @@ def declare(node: Node) -> Values:
 def read(node: Node) -> Values:
     """Returns the present values of the declared parameters."""
     values = {setting.name: node.get_parameter(setting.name).value for setting in SETTINGS}
-    values["model"] = Path(values["model"]).expanduser() if values["model"] else shipped_file(SHIPPED_MODEL)
+    values["model"] = Path(os.path.expanduser(values["model"])) if values["model"] else shipped_file(SHIPPED_MODEL)
     values["threshold"] = None if values["threshold"] == MODEL_S_OWN else values["threshold"]
     red, green, blue = bytes.fromhex(values["overlay_colour"][1:])
     values["overlay_colour"] = (blue, green, red)

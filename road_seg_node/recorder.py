@@ -8,6 +8,7 @@ killed leaves behind (`mcap recover` reads such a file).
 from __future__ import annotations
 
 import importlib
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class Recorder(Node):
         unused.warn_of_parameters(self)
         if transport not in TYPES:
             raise RecorderError(f"The parameter image_transport must be one of {', '.join(TYPES)}, not {transport!r}.")
-        self._file = Path(output).expanduser()
+        self._file = Path(os.path.expanduser(output))  # which leaves ~nobody as it is
         if self._file.suffix != SUFFIX:
             raise RecorderError(f"The parameter output must be a file that ends in {SUFFIX}, not {output!r}.")
         self._part = self._file.with_suffix(".part")
@@ -72,7 +73,7 @@ class Recorder(Node):
             for reliability in (ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE)
         )
         self._record(images, TYPES[transport], sent)
-        self._record(camera_info_topic(self), CameraInfo, sent)
+        self._record(camera_info_topic(self, transport), CameraInfo, sent)
         for topic, of in (("mask", Image), ("probability", Image), ("road_grid", OccupancyGrid)):
             self._record(f"{name}/{topic}", of, answered)
         self._record("/diagnostics", DiagnosticArray, answered)

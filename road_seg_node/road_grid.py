@@ -16,15 +16,16 @@ from road_seg_node.answer import Answer
 from road_seg_node.camera_mounting import CameraMounting
 from road_seg_node.ground import Extent, GroundError, GroundView, Lens
 from road_seg_node.inputs import camera_info_topic
+from road_seg_node.parameters import Values
 
 
 class RoadGrid:
     """Makes the grid of an answer. What does not change from frame to frame is worked out once."""
 
-    def __init__(self, node: Node, ground_frame: str) -> None:
+    def __init__(self, node: Node, values: Values) -> None:
         """Raises ParameterError where ground_frame cannot be used."""
-        self._camera_info = camera_info_topic(node)
-        self._mounting = CameraMounting(node, ground_frame)
+        self._camera_info = camera_info_topic(node, values.image_transport)
+        self._mounting = CameraMounting(node, values.ground_frame)
 
     def message(self, answer: Answer) -> OccupancyGrid:
         """The grid, in a frame with x forward, y left and z up. Raises GroundError with what is missing or wrong."""
@@ -54,19 +55,34 @@ class RoadGrid:
 
 
 def lens_of(info: CameraInfo, rectified: bool) -> Lens:
-    """The lens of the images that `info` is of: its K and distortion, or its P where the images are rectified.
+    """The lens of the images that `info` is of: its K, distortion and R, or its P where the images are rectified.
 
-    Region of interest and binning change the matrix as in image_geometry.
+    P projects points of the camera's frame (sensor_msgs/CameraInfo). The lens itself is turned against that by R, and
+    lies where P's fourth column says: of a stereo pair both cameras have the left one's frame. Region of interest and
+    binning change the matrix as in image_geometry.
     """
     if rectified:
-        matrix, distortion = info.p.reshape(3, 4).copy(), ()
+        matrix = info.p.reshape(3, 4).copy()
+        distortion: tuple[float, ...] = ()
+        to_lens: tuple[float, ...] = ()
     else:
         matrix, distortion = np.column_stack([info.k.reshape(3, 3), np.zeros(3)]), tuple(info.d)
+        to_lens = _to_lens(info.r.reshape(3, 3), info.p.reshape(3, 4))
     matrix[:2, 2] -= info.roi.x_offset, info.roi.y_offset
     binning = max(info.binning_x, 1), max(info.binning_y, 1)
     matrix[:2] /= np.array(binning)[:, None]
     width, height = (info.roi.width or info.width) // binning[0], (info.roi.height or info.height) // binning[1]
-    return Lens(width, height, tuple(matrix.ravel().tolist()), distortion, info.distortion_model or "plumb_bob")
+    model = info.distortion_model or "plumb_bob"
+    return Lens(width, height, tuple(matrix.ravel().tolist()), distortion, model, to_lens)
+
+
+def _to_lens(r: np.ndarray, p: np.ndarray) -> tuple[float, ...]:
+    """Lens.to_lens of CameraInfo's R and P; a driver that does not fill them leaves zeros."""
+    turned = r.T if r.any() else np.eye(3)
+    aside = np.linalg.solve(p[:, :3], p[:, 3]) if p[:, 3].any() and np.linalg.det(p[:, :3]) else np.zeros(3)
+    if (turned == np.eye(3)).all() and not aside.any():
+        return ()
+    return tuple(np.column_stack([turned, turned @ aside]).ravel().tolist())
 
 
 @lru_cache(maxsize=4)

@@ -27,6 +27,7 @@ from road_seg_node.segmenter import RoadSegmenter
 from road_seg_node.throttled_log import ThrottledLog
 
 AHEAD = 1.0  # seconds by which a stamp has to be in the future before it is spoken of
+EARLY = 0.01  # seconds by which a frame may come before max_rate's turn, since cameras are not regular
 HOUR = 3600.0  # a stamp older than that comes from another clock, and says nothing about transport
 
 
@@ -34,7 +35,8 @@ HOUR = 3600.0  # a stamp older than that comes from another clock, and says noth
 class Frame:
     """An image as it came. arrival: by time.monotonic(). age: seconds from its stamp till then, None without a stamp.
 
-    camera_info: gives the one that belongs to it, or None; to be asked as late as may be, since it may come later.
+    camera_info: gives the one that belongs to it, else the newest, or None. Its own may come later than the image, and
+    is not kept for ever: to be asked early and, where it had not come, late.
     """
 
     msg: ImageMessage
@@ -91,10 +93,11 @@ class Worker:
         if not self.values.max_rate:
             return False
         period = 1 / self.values.max_rate
-        if now < min(self._due, self._passed + period):  # the second where max_rate was raised meanwhile
+        if now < min(self._due, self._passed + period) - EARLY:  # the second where max_rate was raised meanwhile
             return True
         # From when it was due rather than from now, or 20 Hz of a camera's 30 would become 15; but not for long past.
-        self._passed, self._due = now, max(self._due + period, now)
+        due = self._due + period
+        self._passed, self._due = now, due if due > now else now + period
         return False
 
     def _work(self) -> None:
@@ -120,13 +123,16 @@ class Worker:
         wanted = self._outputs.wanted()
         if not wanted:
             return Fate.UNWATCHED
+        info = frame.camera_info()
         bgr = decode_compressed(msg) if isinstance(msg, CompressedImage) else to_bgr(msg)
         self.size = bgr.shape[0], bgr.shape[1]
         converted = time.monotonic()
         probability = segmenter.probability(bgr)
         inferred = time.monotonic()
         threshold = segmenter.info.threshold if values.threshold is None else values.threshold
-        answer = Answer(msg.header, bgr, probability, threshold, values, frame.camera_info())
+        if info is None or info.header.stamp != msg.header.stamp:  # its own may have come meanwhile
+            info = frame.camera_info()
+        answer = Answer(msg.header, bgr, probability, threshold, values, info)
         self._outputs.publish(answer, wanted)
         published = time.monotonic()
         seconds = {

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -77,6 +79,15 @@ def cut(bag: Path) -> Path:
 def test_a_damaged_bag_is_told(tmp_path: Path, damage: Callable[[Path], Path], words: str) -> None:
     with pytest.raises(CameraError, match=words):
         open_source(str(damage(write_bag(tmp_path / "drive", {"/image": [raw(i) for i in range(3)]}))))
+
+
+def test_a_damaged_camera_info_is_told_too(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "drive", {"/front/image": [raw(0)], "/front/camera_info": [info(0)]}, mcap=False)
+    with closing(sqlite3.connect(next(bag.glob("*.db3")))) as store, store:
+        (of_infos,) = store.execute("SELECT id FROM topics WHERE name = '/front/camera_info'").fetchone()
+        store.execute("UPDATE messages SET data = x'00' WHERE topic_id = ?", (of_infos,))
+    with pytest.raises(CameraError, match="cannot be read as a bag"):
+        list(open_source(str(bag)).shots())
 
 
 def test_a_bag_without_images_says_what_it_has(tmp_path: Path) -> None:

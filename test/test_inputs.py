@@ -5,14 +5,20 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+import rclpy
 from node_process import NodeProcess, Planner, image, pixels, scene, wait_until, weighted_probability
 from node_process import write_weighted_model as write_model
+from rclpy.context import Context
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from road_seg_node.inputs import Inputs
+from road_seg_node.throttled_log import ThrottledLog
 
 
 @pytest.fixture(scope="module")
@@ -21,19 +27,23 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("remapping", "topic"),
+    ("remapping", "topic", "info"),
     [
-        ((), "/image/compressed"),
-        (("-r", "image:=/front/image_raw"), "/front/image_raw/compressed"),
-        (("-r", "image/compressed:=/front/jpeg"), "/front/jpeg"),
+        ((), "/image/compressed", "/camera_info"),
+        (("-r", "image:=/front/image_raw"), "/front/image_raw/compressed", "/front/camera_info"),
+        (("-r", "image/compressed:=/front/raw/compressed"), "/front/raw/compressed", "/front/camera_info"),
+        (("-r", "image/compressed:=/front/jpeg"), "/front/jpeg", "/front/camera_info"),
     ],
 )
-def test_compressed_images_are_answered(start, planner, model, remapping: tuple[str, ...], topic: str) -> None:
+def test_compressed_images_are_answered(
+    start, planner, model, remapping: tuple[str, ...], topic: str, info: str
+) -> None:
     node = start(*remapping, model=model, provider="cpu", image_transport="compressed")
     node.wait_for(f"Waiting for images on {topic};")
     planner.listen("probability")
     planner.camera = planner.node.create_publisher(CompressedImage, topic, qos_profile_sensor_data)
     planner.wait_for_camera_link()
+    wait_until(lambda: planner.node.count_subscribers(info), f"the node to subscribe to {info}")
     msg = CompressedImage(format="png")
     msg.data.frombytes(cv2.imencode(".png", scene())[1].tobytes())
     answer = planner.ask(msg)["probability"]
@@ -139,6 +149,27 @@ def test_images_that_are_lost_are_asked_for_reliably_of_cameras_that_offer_it(st
     wait_until(lambda: planner.diagnostics()["image reliability"] == "best_effort", "the node to take what is offered")
     planner.ask(image(scene()))
     assert not node.logged("do not agree on the QoS")
+
+
+def test_a_single_lost_image_is_not_many(domain: int) -> None:
+    """Of a slow camera it is more than one in twenty of a second's images."""
+    context = Context()
+    rclpy.init(context=context, domain_id=domain)
+    node = rclpy.create_node("road_seg", context=context)
+    inputs = Inputs(node, "raw", lambda msg: None, lambda count: None, ThrottledLog(node.get_logger()))
+
+    def second(came: int, lost: int) -> str:
+        for _ in range(came):
+            inputs._on_message(Image())
+        inputs._on_message_lost(SimpleNamespace(total_count_change=lost))
+        return inputs.complaint(0.0)
+
+    assert [second(10, 1), *(second(10, 0) for _ in range(3))] == [""] * 4
+    assert "Of the last 20 images on /image 2 were lost" in [second(9, 1), second(9, 1)][-1]
+    assert "2 were lost" in second(10, 0)  # until as many have come again
+    assert second(10, 0) == ""
+    node.destroy_node()
+    rclpy.shutdown(context=context)
 
 
 def test_a_reliability_that_the_user_chose_stays(start, planner, model) -> None:

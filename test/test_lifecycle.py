@@ -87,14 +87,17 @@ def test_what_cannot_be_configured_stays_unconfigured_and_says_why(start, planne
     assert "Traceback" not in node.log
 
 
-def test_what_cannot_be_activated_stays_inactive_and_says_why(start, planner, model) -> None:
-    node = start(
-        "-p", "qos_overrides./image.subscription.reliability:=perfect", model=model, provider="cpu", autostart=False
-    )
+@pytest.mark.parametrize("topic", ["image", "camera_info"])
+def test_what_cannot_be_activated_stays_inactive_and_says_why(start, planner, model, topic: str) -> None:
+    wrong = f"qos_overrides./{topic}.subscription.reliability:=perfect"
+    node = start("-p", wrong, model=model, provider="cpu", autostart=False)
     assert planner.change_state(CONFIGURE)
     assert not planner.change_state(ACTIVATE)
     assert planner.state() == "inactive"
-    node.wait_for("The node could not be activated: The topic image cannot be subscribed to")
+    node.wait_for("The node could not be activated: The topic ")
+    assert node.logged(f"{topic} cannot be subscribed to")
+    for left in ("/image", "/camera_info"):
+        wait_until(lambda left=left: not planner.node.count_subscribers(left), f"nothing of {left} to be left")
     assert planner.diagnostics()["level"] == "ERROR"
     assert planner.change_state(CLEANUP)
     assert planner.diagnostics()["level"] == "OK"

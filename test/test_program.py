@@ -130,6 +130,8 @@ def test_what_is_not_used_is_told(name: str, mistyped: str, meant: str, working:
     ("name", "given", "words"),
     [
         ("node", ("-p", "use_sim_time:=abc"), "use_sim_time"),
+        ("node", ("-p", "model:=~nobody_at_all/road.onnx"), "~nobody_at_all/road.onnx does not exist"),
+        ("camera", ("-p", "source:=~nobody_at_all/drive"), "There is no folder, video or bag '~nobody_at_all/drive'"),
         ("camera", ("-p", "width:=999999"), "from 16 to 8192"),
         ("recorder", ("-p", "output:=drive.mcap", "-p", "node:=a b"), "must be the name of a node, not 'a b'"),
     ],

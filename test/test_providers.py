@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tiny_model import edit, write_tiny_model
 
-from road_seg_node import onnxruntime_engine, providers
+from road_seg_node import model_file, onnxruntime_engine, providers
 from road_seg_node.model_file import ModelFileError
 from road_seg_node.providers import ProviderError
 from road_seg_node.segmenter import RoadSegmenter
@@ -103,7 +104,7 @@ def test_a_broken_model_is_not_blamed_on_the_provider(tmp_path: Path) -> None:
         RoadSegmenter(path, "auto")
 
 
-def test_heavy_operators_on_the_cpu_are_found() -> None:
+def test_heavy_operators_that_run_elsewhere_are_found() -> None:
     weights = numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "weights")
     graph = helper.make_graph(
         [
@@ -121,7 +122,28 @@ def test_heavy_operators_on_the_cpu_are_found() -> None:
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     if not hasattr(session, "get_provider_graph_assignment_info"):
         pytest.skip("this ONNX Runtime does not tell which provider computes which node")
-    assert onnxruntime_engine._heavy_on_cpu(session) == ["Conv"]
+    elsewhere = onnxruntime_engine._heavy_elsewhere(session, "CUDAExecutionProvider")
+    assert elsewhere == ["Conv on CPUExecutionProvider"]
+    assert onnxruntime_engine._heavy_elsewhere(session, "CPUExecutionProvider") == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "file", "precision"),
+    [
+        ("cpu", {}, "fp32"),
+        ("cpu", {"quantized": True}, "int8"),
+        ("cpu", {"half": True}, "fp32"),
+        ("cuda", {}, "tf32"),
+        ("cuda", {"quantized": True}, "tf32"),
+        ("cuda", {"half": True}, "fp16"),
+        ("tensorrt", {"quantized": True}, "int8"),
+    ],
+)
+def test_the_precision_is_that_of_the_arithmetic(
+    provider: str, file: dict[str, bool], precision: str, tmp_path: Path
+) -> None:
+    model = replace(model_file.read(write_tiny_model(tmp_path / "m.onnx")), **file)
+    assert onnxruntime_engine._precision(provider, model, exact=False) == precision
 
 
 def test_nothing_is_printed_while_a_model_is_loaded(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from geometry_msgs.msg import Transform, TransformStamped, Vector3
@@ -24,12 +25,12 @@ PICTURE = scene()
 HEIGHT, WIDTH = PICTURE.shape[:2]
 K = (90.0, 0.0, 48.5, 0.0, 91.0, 20.5, 0.0, 0.0, 1.0)
 LENS = Lens(WIDTH, HEIGHT, (*K[:3], 0, *K[3:6], 0, *K[6:], 0))
-P = (80.0, 0.0, 47.0, -4.0, 0.0, 81.0, 19.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+P = (80.0, 0.0, 47.0, -4.0, 0.0, 81.0, 19.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # of a stereo pair's right camera
 D = (-0.2, 0.05, 0.001, -0.002, 0.0)
 
 
 def camera_info(**changes: object) -> CameraInfo:
-    fields = {"width": WIDTH, "height": HEIGHT, "distortion_model": "plumb_bob", "k": K, "p": P, "d": [0.0] * 5}
+    fields = {"width": WIDTH, "height": HEIGHT, "distortion_model": "plumb_bob", "k": K, "d": [0.0] * 5}
     return CameraInfo(**(fields | changes))
 
 
@@ -44,10 +45,15 @@ class GridListener:
     def __init__(self, planner: Planner) -> None:
         self._planner = planner
         self._grids: list[OccupancyGrid] = []
-        planner.node.create_subscription(OccupancyGrid, "/road_seg/road_grid", self._grids.append, QoSProfile(depth=5))
+        self._subscription = planner.node.create_subscription(
+            OccupancyGrid, "/road_seg/road_grid", self._grids.append, QoSProfile(depth=5)
+        )
         self._infos = planner.node.create_publisher(CameraInfo, "/camera_info", 1)
         planner.wait_for_camera_link()
         wait_until(lambda: planner.node.count_publishers("/road_seg/road_grid"), "~/road_grid to be there")
+
+    def close(self) -> None:
+        self._planner.node.destroy_subscription(self._subscription)
 
     def show(self, info: CameraInfo | None) -> None:
         """Sends one image; the camera_info first."""
@@ -107,7 +113,7 @@ def test_the_grid_is_the_one_of_the_cameras_geometry(start, planner, model) -> N
     listener.grid(camera_info(d=D), lambda grid: np.array_equal(cells(grid), expected))
     assert planner.set_parameter("image_rectified", "true").successful
     expected = GroundView(Lens(WIDTH, HEIGHT, P), mounted(1.4, 0.2, -0.05), Extent(0.2, 12, 0, 4)).grid(probability)
-    listener.grid(camera_info(d=D), lambda grid: np.array_equal(cells(grid), expected))
+    listener.grid(camera_info(d=D, p=P), lambda grid: np.array_equal(cells(grid), expected))
 
 
 def test_what_is_missing_is_told_and_the_masks_go_on(start, planner, model) -> None:
@@ -133,6 +139,12 @@ def test_what_is_missing_is_told_and_the_masks_go_on(start, planner, model) -> N
         wait_until(lambda sentence=sentence, info=info: complained(sentence, info), sentence)
     assert planner.ask(image(PICTURE))["mask"]
     listener.grid(camera_info())
+    wait_until(lambda: "~/road_grid" not in planner.diagnostics()["message"], "the complaint to end")
+
+    # Nobody misses a grid that nobody listens to.
+    again = camera_info(k=[0.0] * 9)
+    wait_until(lambda: complained("camera_info holds no calibration", again), "the complaint to come again")
+    listener.close()
     wait_until(lambda: "~/road_grid" not in planner.diagnostics()["message"], "the complaint to end")
 
 
@@ -219,6 +231,18 @@ def test_region_of_interest_and_binning() -> None:
     point = np.array([[0.3, 0.4, 5.0]])
     full = LENS.project(point)
     np.testing.assert_allclose(lens.project(point), (full - (10, 4)) / 2)
+
+
+def test_unrectified_images_of_a_stereo_pair_show_what_the_rectified_ones_show() -> None:
+    """OpenCV's way back from the raw pixel, by K, D, R and P, ends at the pixel where P shows the point."""
+    turned = cv2.Rodrigues(np.array([0.01, -0.005, 0.02]))[0]
+    info = camera_info(k=K, d=D, r=turned.ravel(), p=P)
+    points = np.array([[0.3, 0.4, 5.0], [-2.0, 1.4, 20.0], [1.0, 1.4, 4.0]])
+    raw = lens_of(info, rectified=False).project(points)
+    k, p = np.array(K).reshape(3, 3), np.array(P).reshape(3, 4)
+    back = cv2.undistortPoints(raw[:, None], k, np.array(D), R=turned, P=p[:, :3])[:, 0]
+    np.testing.assert_allclose(back, lens_of(info, rectified=True).project(points), atol=0.01)
+    assert abs(raw - lens_of(camera_info(d=D), rectified=False).project(points)).max() > 1
 
 
 def test_the_transform_to_the_ground_is_the_mounting_s_inverse() -> None:

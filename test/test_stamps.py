@@ -167,6 +167,15 @@ def test_after_a_pause_max_rate_does_not_catch_up(values: Any) -> None:
     assert 60 - accounts.report(0.0).fates[Fate.RATE_LIMITED] == pytest.approx(20, abs=2)
 
 
+def test_nor_does_it_let_two_frames_through_at_once(values: Any) -> None:
+    accounts = FrameAccounts()
+    worker = Worker(None, None, replace(values, max_rate=1.0), accounts, ThrottledLog(None), None)
+    for second in (1000.0, 1060.0):
+        for index in range(25):
+            worker.offer(Frame(Image(), second + index / 30, None, lambda: None))
+    assert 50 - accounts.report(0.0).fates[Fate.RATE_LIMITED] == 2
+
+
 def test_a_higher_max_rate_counts_at_once(values: Any) -> None:
     accounts = FrameAccounts()
     worker = Worker(None, None, replace(values, max_rate=0.01), accounts, ThrottledLog(None), None)
