@@ -13,6 +13,7 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from road_seg_node.camera_shots import RATE, CameraError, Mounting, Shot
+from road_seg_node.inputs import camera_info_beside
 
 SUFFIXES = (".mcap", ".db3")
 METADATA = "metadata.yaml"
@@ -49,7 +50,7 @@ class Bag:
     def shots(self) -> Iterator[Shot]:
         with self._opened() as reader:
             images = [known for known in reader.connections if known.topic == self._topic]
-            beside = _info_beside(self._topic)
+            beside = camera_info_beside(self._topic)
             infos = [known for known in reader.connections if known.topic == beside and known.msgtype == INFO_TYPE]
             try:
                 # One that was recorded after the first images is of them too.
@@ -99,7 +100,7 @@ def _chosen(path: Path, connections: list[Any], topic: str) -> str:
             raise CameraError(f"The bag {path} has no images on {wanted}; it has {listed}.")
         return wanted
     infos = {known.topic for known in connections if known.msgtype == INFO_TYPE}
-    of_cameras = [name for name in found if _info_beside(name) in infos]  # the others are answers, such as masks
+    of_cameras = [name for name in found if camera_info_beside(name) in infos]  # the others are answers, such as masks
     names = of_cameras if len(of_cameras) == 1 else list(found)
     if len(names) > 1:
         raise CameraError(
@@ -107,8 +108,3 @@ def _chosen(path: Path, connections: list[Any], topic: str) -> str:
             f"to one: {listed}."
         )
     return names[0]
-
-
-def _info_beside(topic: str) -> str:
-    """The camera_info that belongs to an image topic."""
-    return topic.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"

@@ -243,8 +243,12 @@ def image_topic(node: Node, image_transport: str) -> str:
 
 def camera_info_topic(node: Node, image_transport: str) -> str:
     """The full name: beside the images, as camera drivers publish it."""
-    images = image_topic(node, image_transport).removesuffix("/compressed")
-    return _resolved(node, "camera_info", f"{images.rpartition('/')[0]}/camera_info")
+    return _resolved(node, "camera_info", camera_info_beside(image_topic(node, image_transport)))
+
+
+def camera_info_beside(images: str) -> str:
+    """Where camera drivers publish the camera_info of the images on that topic, raw or compressed."""
+    return images.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
 
 
 def _resolved(node: Node, name: str, otherwise: str) -> str:

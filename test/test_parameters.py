@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -145,6 +146,15 @@ def test_installed_package_finds_its_files_in_the_index(tmp_path: Path) -> None:
         text=True,
     )
     assert found.stdout.strip() == str(share / "models/m.onnx")
+
+
+def test_the_two_profiles_differ_in_the_segment_alone() -> None:
+    large, small = (
+        re.sub("<!--.*?-->", "", (REPOSITORY / name).read_text(), flags=re.DOTALL)
+        for name in (dds_profile.LARGE, dds_profile.SMALL)
+    )
+    assert small != large
+    assert small == large.replace("<segment_size>33554432<", "<segment_size>8388608<")
 
 
 def test_shipped_profile_is_used_unless_the_user_has_one() -> None:
