@@ -14,8 +14,6 @@ from road_seg_node.shipped import shipped_file
 # Fast DDS 2.x (Jazzy) reads the first name alone, 3.x (Kilted) the second; Kilted's rmw_fastrtps still takes the first
 # one over, with a warning that it is deprecated.
 VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
-
-
 LARGE, SMALL = "config/fastdds_large_images.xml", "config/fastdds_small_shared_memory.xml"
 SHARED_MEMORY = Path("/dev/shm")
 ENOUGH = 4 * 34 * 1024 * 1024  # bytes: what LARGE takes in a camera, the node, RViz and one more process
