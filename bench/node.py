@@ -26,6 +26,7 @@ from road_seg_node.camera_sources import HEIGHT, WIDTH
 from road_seg_node.dds_profile import VARIABLES, use_shipped_profile
 from road_seg_node.frame_accounts import WINDOW
 from road_seg_node.parameters import SHIPPED_MODEL
+from road_seg_node.ros_domain import unused_domain
 from road_seg_node.shipped import shipped_file
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +48,7 @@ class Variant:
 
     def environ(self) -> dict[str, str]:
         environ = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-        environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 100 + 1))
+        environ.setdefault("ROS_DOMAIN_ID", str(unused_domain()))
         if self.profile:
             use_shipped_profile(environ)
         return environ

@@ -21,8 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 # Before rclpy is imported: Fast DDS reads it once.
 from road_seg_node.dds_profile import use_shipped_profile
+from road_seg_node.ros_domain import unused_domain
 
-os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 100 + 1))
+os.environ.setdefault("ROS_DOMAIN_ID", str(unused_domain()))
 use_shipped_profile(os.environ)
 
 import rclpy  # noqa: E402

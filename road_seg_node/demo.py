@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import signal
-import socket
 import sys
 import time
 from collections.abc import MutableMapping
@@ -27,6 +25,7 @@ from road_seg_node.camera_sources import HEIGHT, SYNTHETIC, WIDTH, open_source, 
 from road_seg_node.child_process import Child, DemoError
 from road_seg_node.collector import Collector, Seen, contact_sheet
 from road_seg_node.dds_profile import use_shipped_profile
+from road_seg_node.ros_domain import unused_domain
 from road_seg_node.scene import Road
 
 RATE = 10.0  # Hz
@@ -62,20 +61,6 @@ def keep_to_this_machine(environ: MutableMapping[str, str]) -> None:
         environ["ROS_DOMAIN_ID"] = str(unused_domain())
     if not {"ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY"} & environ.keys():
         environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-
-
-def unused_domain() -> int:
-    """A ROS domain in which nothing on this machine takes part: its discovery port is free."""
-    domains = list(range(1, 102))
-    random.SystemRandom().shuffle(domains)
-    for domain in domains:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
-            try:
-                port.bind(("", 7400 + 250 * domain))
-            except OSError:
-                continue
-            return domain
-    return 0
 
 
 class Ending:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from tiny_model import tiny_graph, tiny_info
 
 from road_seg_node import model_file
+from road_seg_node.ros_domain import discovery_port, unused_domain
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PATIENCE = 30.0  # seconds; a wait this long means that it will not happen
@@ -303,6 +305,24 @@ def wait_until(condition: Callable[[], Any], what: str, patience: float = PATIEN
         time.sleep(0.01)
 
 
+_reserved: deque[tuple[int, socket.socket]] = deque(maxlen=30)  # the sockets of the oldest are closed
+
+
 def any_domain() -> int:
-    """A ROS domain for one test, so that tests that run beside each other do not hear each other."""
-    return random.SystemRandom().randint(1, 100)
+    """A ROS domain for one test, in which nothing takes part, nor will for long: not even in another run of the tests.
+
+    What a test starts binds UDP ports only later, so until then a TCP port of the same number reserves the domain.
+    """
+    taken = {domain for domain, _ in _reserved}
+    while True:
+        domain = unused_domain(besides=taken)
+        assert domain, "each of the ROS domains 1 to 101 is in use on this machine: end what runs there"
+        reservation = socket.socket()
+        try:
+            reservation.bind(("127.0.0.1", discovery_port(domain)))
+        except OSError:
+            reservation.close()
+            taken.add(domain)
+            continue
+        _reserved.append((domain, reservation))
+        return domain
