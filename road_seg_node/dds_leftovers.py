@@ -20,20 +20,20 @@ LOCK = re.compile(r"(fast(?:rtps|dds)_(?:[0-9a-z]{16}|port\d+))_[es]l")
 YOUNG = 10.0  # seconds: a lock's file is there a moment before the lock is taken
 
 
-def remove_leftovers(young: float = YOUNG) -> list[str]:
+def remove_leftovers() -> list[str]:
     """Removes what belongs to dead processes, and returns the segments' and ports' names; leaves what it may not."""
     try:
         locks = [entry for entry in os.scandir(SHARED_MEMORY) if LOCK.fullmatch(entry.name)]
     except OSError:  # a system without it
         return []
     names = {entry.name[:-3] for entry in locks}
-    names -= {entry.name[:-3] for entry in locks if _alive(Path(entry.path), young)}
+    names -= {entry.name[:-3] for entry in locks if _alive(Path(entry.path))}
     return sorted(name for name in names if _remove(name))
 
 
-def _alive(lock: Path, young: float) -> bool:
+def _alive(lock: Path) -> bool:
     try:
-        if time.time() - lock.stat().st_mtime < young:
+        if time.time() - lock.stat().st_mtime < YOUNG:
             return True
         with lock.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

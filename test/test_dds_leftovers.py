@@ -22,7 +22,10 @@ import rclpy
 rclpy.init()
 node = rclpy.create_node("participant")
 print("here", flush=True)
-rclpy.spin(node)
+try:
+    rclpy.spin(node)
+except rclpy.executors.ExternalShutdownException:
+    node.destroy_node()
 """
 
 
@@ -43,14 +46,20 @@ def segments(process: subprocess.Popen[str]) -> set[str]:
     return {match[1] for path in held if (match := re.fullmatch(r"/dev/shm/(fast(?:rtps|dds)_[0-9a-z]{16})_el", path))}
 
 
+def age(names: set[str]) -> None:
+    """Makes the segments an hour old."""
+    long_ago = time.time() - 3600
+    for name in names:
+        os.utime(SHARED_MEMORY / f"{name}_el", (long_ago, long_ago))
+
+
 @pytest.fixture
 def participants() -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[str]]]:
     killed, living = start(), start()
     yield killed, living
     for process in (killed, living):
-        process.kill()
+        process.terminate()
         process.communicate()
-    remove_leftovers(0)
 
 
 def test_what_a_killed_process_left_goes_and_what_lives_stays(participants) -> None:
@@ -60,8 +69,9 @@ def test_what_a_killed_process_left_goes_and_what_lives_stays(participants) -> N
     killed.kill()
     killed.wait()
     assert all((SHARED_MEMORY / name).exists() for name in left | used)
-    assert not left & set(remove_leftovers(young=3600))  # it might be one that another process is just making
-    removed = set(remove_leftovers(young=0))
+    assert not left & set(remove_leftovers())  # it might be one that another process is just making
+    age(left | used)
+    removed = set(remove_leftovers())
     assert left <= removed and not used & removed
     for name in left:
         assert not list(SHARED_MEMORY.glob(f"*{name}*"))
@@ -75,9 +85,7 @@ def test_the_node_clears_away_as_it_starts(participants, tmp_path: Path) -> None
     left = segments(killed)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    long_ago = time.time() - 3600
-    for name in left:
-        os.utime(SHARED_MEMORY / f"{name}_el", (long_ago, long_ago))
+    age(left)
     model = write_weighted_model(tmp_path / "weighted.onnx")
     node = subprocess.Popen(
         [sys.executable, "-m", "road_seg_node.node", "--ros-args", "-p", f"model:={model}"],
