@@ -305,7 +305,7 @@ def wait_until(condition: Callable[[], Any], what: str, patience: float = PATIEN
         time.sleep(0.01)
 
 
-_reserved: deque[tuple[int, socket.socket]] = deque(maxlen=30)  # the sockets of the oldest are closed
+_reserved: deque[tuple[int, socket.socket]] = deque(maxlen=12)  # few, for several runs at a time; the oldest are closed
 
 
 def any_domain() -> int:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,7 @@ import rclpy
 rclpy.init()
 node = rclpy.create_node("participant")
 print("here", flush=True)
-try:
-    rclpy.spin(node)
-except rclpy.executors.ExternalShutdownException:
-    node.destroy_node()
+rclpy.spin(node)
 """
 
 
@@ -50,16 +48,20 @@ def age(names: set[str]) -> None:
     """Makes the segments an hour old."""
     long_ago = time.time() - 3600
     for name in names:
-        os.utime(SHARED_MEMORY / f"{name}_el", (long_ago, long_ago))
+        with suppress(FileNotFoundError):  # gone, since they belonged to a dead process
+            os.utime(SHARED_MEMORY / f"{name}_el", (long_ago, long_ago))
 
 
 @pytest.fixture
 def participants() -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[str]]]:
     killed, living = start(), start()
+    made = segments(killed) | segments(living)
     yield killed, living
     for process in (killed, living):
-        process.terminate()
+        process.kill()
         process.communicate()
+    age(made)
+    remove_leftovers()
 
 
 def test_what_a_killed_process_left_goes_and_what_lives_stays(participants) -> None:
