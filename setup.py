@@ -40,7 +40,7 @@ setup(
         "openvino": ["openvino>=2025.0 ; platform_machine == 'x86_64' or platform_machine == 'aarch64'"],
         "gpu": ["onnxruntime-gpu[cuda,cudnn]>=1.23"],
         "train": ["matplotlib", "onnx>=1.20", "onnxscript==0.7.2", "pyyaml", "tensorboard", "torch==2.13.0", "tqdm"],
-        "dev": ["codespell", "cyclonedds ; platform_machine == 'x86_64'", "mypy", "pytest", "pytest-xdist", "ruff"],
+        "dev": ["codespell", "cyclonedds ; platform_machine == 'x86_64'", "mypy", "pytest", "ruff"],
     },
     zip_safe=True,
     author="The road_seg_node authors",
