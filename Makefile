@@ -25,7 +25,7 @@ setup:
 	@$(ALL) true
 
 test: lint
-	$(ALL) python -m pytest -n 2 --dist loadfile
+	$(ALL) python -m pytest
 
 lint:
 	$(ALL) python -m ruff check
