@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 PACKAGE = "road_seg_node"
 
@@ -20,7 +20,7 @@ def shared(folder: str, *patterns: str) -> tuple[str, list[str]]:
 setup(
     name=PACKAGE,
     version="0.1.0",
-    packages=[PACKAGE],
+    packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
@@ -50,9 +50,9 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
-            "road_seg_node = road_seg_node.program:node",
-            "road_seg_camera = road_seg_node.program:camera",
-            "road_seg_recorder = road_seg_node.program:recorder",
+            "road_seg_node = road_seg_node.programs:node",
+            "road_seg_camera = road_seg_node.programs:camera",
+            "road_seg_recorder = road_seg_node.programs:recorder",
         ],
     },
 )

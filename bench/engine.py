@@ -35,7 +35,7 @@ import numpy as np
 from bench import roofline
 from bench.engine_models import FULL, HEIGHT, WIDTH, CannotCompareError, Model, make_full, prepare, quantised
 from bench.engine_rows import Opened, Process, Row, Turn, rows_of
-from road_seg_node.model_file import ModelFileError
+from road_seg_node.inference.model_file import ModelFileError
 from road_seg_node.shipped import shipped_file
 
 SHIPPED = "models/road_seg_compact.onnx"

@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from road_seg_node import model_file
-from road_seg_node.model_file import ModelInfo
-from road_seg_node.scene import Road
+from road_seg_node.inference import model_file
+from road_seg_node.inference.model_file import ModelInfo
+from road_seg_node.synthetic_road.scene import Road
 
 ROOT = Path(__file__).resolve().parents[1]
 FULL = "vgg_fcn8_random"
@@ -73,8 +73,8 @@ def make_full(folder: Path) -> Path:
         import torch
 
         from export.export import export_checkpoint
-        from train.contract import RoadProbability
-        from train.model import VGGFCN8
+        from train.network.contract import RoadProbability
+        from train.network.model import VGGFCN8
     except ImportError as error:
         raise CannotCompareError(f"it cannot be made, as {error.name} is not installed: make setup") from None
     torch.manual_seed(0)

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from bench.engine_models import HEIGHT, WIDTH, CannotCompareError, Model
-from road_seg_node.model_file import INPUT_NAME
-from road_seg_node.providers import PROVIDERS
+from road_seg_node.inference.model_file import INPUT_NAME
+from road_seg_node.inference.providers import PROVIDERS
 
 SETTLE = 0.3  # seconds in which the threads of the engine before stop spinning
 WARM_UP = 2  # frames that are not counted, at the beginning of each turn
@@ -92,7 +92,7 @@ def rows_of(model: Model) -> Iterator[Row]:
 
 
 def open_segmenter(row: Row) -> tuple[Answer, str]:
-    from road_seg_node.segmenter import RoadSegmenter
+    from road_seg_node.inference import RoadSegmenter
 
     # An int8 file is int8 as it is; only of a file in float can more be asked.
     asked = "auto" if row.precision == "int8" else row.precision
@@ -184,9 +184,9 @@ def open_torch(row: Row) -> tuple[Answer, str]:
 
 def _torch_module(model: Model) -> Any:
     """The module that the model file was exported from or, without its checkpoint, one of the same shape."""
-    from export.export import load_checkpoint, network_of
-    from train.contract import RoadProbability
-    from train.model import VGGFCN8
+    from train.network.checkpoint import load_checkpoint, network_of
+    from train.network.contract import RoadProbability
+    from train.network.model import VGGFCN8
 
     if model.checkpoint is not None:
         network = network_of(load_checkpoint(model.checkpoint))

@@ -22,11 +22,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from road_seg_node.camera_sources import HEIGHT, WIDTH
-from road_seg_node.dds_profile import VARIABLES, use_shipped_profile
-from road_seg_node.frame_accounts import WINDOW
-from road_seg_node.parameters import SHIPPED_MODEL
-from road_seg_node.ros_domain import unused_domain
+from road_seg_node.camera.sources import HEIGHT, WIDTH
+from road_seg_node.node.frame_accounts import WINDOW
+from road_seg_node.node.parameters import SHIPPED_MODEL
+from road_seg_node.ros.dds_profile import VARIABLES, use_shipped_profile
+from road_seg_node.ros.ros_domain import unused_domain
 from road_seg_node.shipped import shipped_file
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,7 +56,7 @@ class Variant:
     def command(self, model: Path) -> list[str | Path]:
         if self.plain:
             return [ROOT / "bench" / "plain_node.py", model]
-        return ["-m", "road_seg_node.node", "--ros-args", "-p", f"model:={model}", "--log-level", "warn"]
+        return ["-m", "road_seg_node.node.node", "--ros-args", "-p", f"model:={model}", "--log-level", "warn"]
 
 
 VARIANTS = (

@@ -20,8 +20,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 # Before rclpy is imported: Fast DDS reads it once.
-from road_seg_node.dds_profile import use_shipped_profile
-from road_seg_node.ros_domain import unused_domain
+from road_seg_node.ros.dds_profile import use_shipped_profile
+from road_seg_node.ros.ros_domain import unused_domain
 
 os.environ.setdefault("ROS_DOMAIN_ID", str(unused_domain()))
 use_shipped_profile(os.environ)
@@ -34,7 +34,7 @@ from sensor_msgs.msg import Image  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 from bench.node import ROOT, Variant, end, start  # noqa: E402
-from road_seg_node.parameters import SHIPPED_MODEL  # noqa: E402
+from road_seg_node.node.parameters import SHIPPED_MODEL  # noqa: E402
 from road_seg_node.shipped import shipped_file  # noqa: E402
 
 RELOAD = 10.0  # seconds

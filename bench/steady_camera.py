@@ -22,9 +22,9 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from road_seg_node.camera_sources import HEIGHT, WIDTH, Drive
-from road_seg_node.images import to_message
-from road_seg_node.scene import Road
+from road_seg_node.camera.sources import HEIGHT, WIDTH, Drive
+from road_seg_node.ros.images import to_message
+from road_seg_node.synthetic_road.scene import Road
 
 PICTURES = 30
 WARM_UP = 60  # frames that come before those that count, in which the node makes its engine for their size

@@ -29,16 +29,17 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from road_seg_node.scene import Road
+from road_seg_node.synthetic_road.scene import Road
 from train import preset as presets
-from train.augment import crop_pair
-from train.contract import normalise
-from train.data import GROUND_TRUTH_COLOURS, IGNORE, DataError, Frame, find_frames, read_all
-from train.distributed import Processes
-from train.learner import Learner, new_network
-from train.optimizer import OPTIMIZERS
+from train.frames.augment import crop_pair
+from train.frames.kitti import GROUND_TRUTH_COLOURS, DataError, Frame, find_frames, read_all
+from train.labels import IGNORE
+from train.network.contract import normalise
 from train.preset import Preset, PresetError
-from train.session import batches_of
+from train.run.distributed import Processes
+from train.run.learner import Learner, new_network
+from train.run.optimizer import OPTIMIZERS
+from train.run.session import batches_of
 
 SCENES, SCENE_SIZE = 40, (1242, 375)
 Batches = Iterator[tuple[Tensor, Tensor]]

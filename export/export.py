@@ -12,7 +12,6 @@ import logging
 import platform
 import sys
 import warnings
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,14 +28,13 @@ import cv2
 import numpy as np
 import onnx
 
-from road_seg_node import model_file
-from road_seg_node.model_file import ModelFileError, ModelInfo
-from road_seg_node.providers import ProviderError
-from road_seg_node.scene import Road
-from road_seg_node.segmenter import RoadSegmenter
-from train.contract import RoadProbability
-from train.data import IMAGE_ENDINGS, DataError, read_picture
-from train.model import VGGFCN8
+from road_seg_node.inference import RoadSegmenter, model_file
+from road_seg_node.inference.model_file import ModelFileError, ModelInfo
+from road_seg_node.inference.providers import ProviderError
+from road_seg_node.synthetic_road.scene import Road
+from train.frames.kitti import IMAGE_ENDINGS, DataError, read_picture
+from train.network.checkpoint import CheckpointError, load_checkpoint, network_of
+from train.network.contract import RoadProbability
 
 # Sizes (height, width) on which the file must answer as PyTorch does; odd ones and both ends of what cameras send.
 PARITY_SIZES = ((64, 64), (227, 321), (375, 1242), (479, 639), (1080, 1920))
@@ -46,34 +44,7 @@ UNSTATED_LICENCE = "not stated: it follows from the licences of the data that th
 
 
 class ExportError(ValueError):
-    """A checkpoint that cannot be exported; the message says why."""
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The checkpoint's dictionary on the CPU.
-
-    Raises:
-        ExportError: the file is missing, damaged, or no checkpoint of this trainer.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ExportError(f"There is no checkpoint {path}; train.py writes best.pt into the run's folder.") from None
-    except OSError as error:
-        raise ExportError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except Exception:  # torch raises many kinds for a file that it did not write, and none of them helps
-        raise ExportError(f"{path} is no checkpoint: torch.save did not write it, or it is damaged.") from None
-    if not isinstance(state, dict) or not {"model", "preset", "metrics"} <= set(state):
-        raise ExportError(f"{path} is not a checkpoint of train.py: it lacks model, preset or metrics.")
-    return state
-
-
-def network_of(state: Mapping[str, Any]) -> VGGFCN8:
-    """The averaged network of a checkpoint, ready to answer."""
-    preset = state["preset"]
-    network = VGGFCN8(preset["width"], preset["batch_norm"], preset["head"])
-    network.load_state_dict(state["model"])
-    return network.eval()
+    """What cannot be exported; the message says why."""
 
 
 def to_onnx(module: RoadProbability) -> onnx.ModelProto:
@@ -149,7 +120,8 @@ def export_checkpoint(
         licence: of the weights, for the metadata.
 
     Raises:
-        ExportError: the checkpoint or the name of `output` is no good, or ONNX Runtime answers otherwise than PyTorch.
+        CheckpointError: the checkpoint is no good.
+        ExportError: the name of `output` is no good, or ONNX Runtime answers otherwise than PyTorch.
         OSError: `output` cannot be written.
     """
     state = load_checkpoint(checkpoint)
@@ -207,7 +179,7 @@ def main() -> None:
     try:
         resize = resize_from(options.resize, options.size)
         export_checkpoint(options.checkpoint, options.output, resize, options.images, options.licence)
-    except ExportError as error:
+    except (CheckpointError, ExportError) as error:
         sys.exit(f"export.py: {error}")
     except OSError as error:
         sys.exit(f"export.py: {options.output} cannot be written: {error.strerror or error}.")

@@ -35,12 +35,11 @@ except ImportError as missing:
 
 import numpy as np
 
-from road_seg_node import model_file
-from road_seg_node.model_file import ModelFileError, ModelInfo
-from road_seg_node.providers import ProviderError
-from road_seg_node.segmenter import RoadSegmenter
-from train.data import IMAGE_ENDINGS, DataError, find_frames, read_picture
-from train.metrics import RoadCounts
+from road_seg_node.inference import RoadSegmenter, model_file
+from road_seg_node.inference.model_file import ModelFileError, ModelInfo
+from road_seg_node.inference.providers import ProviderError
+from train.frames.kitti import IMAGE_ENDINGS, DataError, find_frames, read_picture
+from train.score.metrics import RoadCounts
 
 PRECISIONS = ("int8", "fp16")
 CALIBRATION_FRAMES = 32  # of each folder, evenly spaced

@@ -19,9 +19,9 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.logging import get_logger
 from launch_ros.actions import Node
 
-from road_seg_node.camera_shots import CameraError, Source
-from road_seg_node.camera_sources import open_source
-from road_seg_node.dds_profile import VARIABLES, use_shipped_profile
+from road_seg_node.camera.shots import CameraError, Source
+from road_seg_node.camera.sources import open_source
+from road_seg_node.ros.dds_profile import VARIABLES, use_shipped_profile
 from road_seg_node.shipped import PACKAGE, shipped_file
 
 NONE = "none"

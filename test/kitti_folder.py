@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from train.data import GROUND_TRUTH_COLOURS
+from train.frames.kitti import GROUND_TRUTH_COLOURS
 
 
 def stripes(height: int = 30, width: int = 40) -> np.ndarray:

@@ -33,8 +33,8 @@ from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 from tiny_model import tiny_graph, tiny_info
 
-from road_seg_node import model_file
-from road_seg_node.ros_domain import discovery_port, unused_domain
+from road_seg_node.inference import model_file
+from road_seg_node.ros.ros_domain import discovery_port, unused_domain
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PATIENCE = 30.0  # seconds; a wait this long means that it will not happen
@@ -112,7 +112,7 @@ def pixels(msg: Image) -> np.ndarray:
 
 
 class NodeProcess:
-    """`python -m road_seg_node.node` with parameters, remappings and a ROS domain; its log is kept line by line."""
+    """The node with parameters, remappings and a ROS domain; its log is kept line by line."""
 
     def __init__(self, domain: int, arguments: list[str] | None = None, **parameters: Any) -> None:
         ros_arguments = ["--ros-args", *(arguments or [])]
@@ -120,7 +120,7 @@ class NodeProcess:
             ros_arguments += ["-p", f"{name}:={value}"]
         self.lines: list[str] = []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "road_seg_node.node", *ros_arguments],
+            [sys.executable, "-m", "road_seg_node.node.node", *ros_arguments],
             cwd=REPOSITORY,
             env={**os.environ, "ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from kitti_folder import write_calibration
 
-from road_seg_node import kitti_calibration
+from road_seg_node.camera import kitti_calibration
 from road_seg_node.ground import UNKNOWN, Extent, GroundError, GroundView, Lens, Pose, attitude, mounted
-from road_seg_node.scene import Road
-from train.birdseye import BirdsEye, homography
+from road_seg_node.synthetic_road.scene import Road
+from train.score.birdseye import BirdsEye, homography
 
 FOCAL, CENTRE = 700.0, (620.0, 187.0)
 PLAIN = (FOCAL, 0, CENTRE[0], 0, 0, FOCAL, CENTRE[1], 0, 0, 0, 1, 0)

@@ -20,7 +20,7 @@ from rcl_interfaces.srv import GetParameters
 from rosbags.rosbag2 import Reader
 from tiny_model import expected_probability, write_tiny_model
 
-from road_seg_node.scene import Road
+from road_seg_node.synthetic_road.scene import Road
 
 if importlib.util.find_spec("launch_ros") is None or shutil.which("ros2") is None:
     pytest.skip("ROS's launch is not here: source a ROS 2 installation", allow_module_level=True)

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from road_seg_node.frame_accounts import STAGES, Fate
-from road_seg_node.parameters import SETTINGS
+from road_seg_node.node.frame_accounts import STAGES, Fate
+from road_seg_node.node.parameters import SETTINGS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHIPPED = ("launch", "config", "rviz", "models")
@@ -75,7 +75,7 @@ def test_package_xml_is_of_an_ament_python_package() -> None:
 
 
 def test_every_ros_package_that_is_imported_is_a_dependency() -> None:
-    sources = [*(REPOSITORY / "road_seg_node").glob("*.py"), *(REPOSITORY / "launch").glob("*.py")]
+    sources = [*(REPOSITORY / "road_seg_node").rglob("*.py"), *(REPOSITORY / "launch").glob("*.py")]
     imported = set()
     for source in sources:
         for node in ast.walk(ast.parse(source.read_text())):

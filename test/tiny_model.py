@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from road_seg_node import model_file, onnx_bytes
+from road_seg_node.inference import model_file, onnx_bytes
 
 
 def expected_probability(bgr: np.ndarray) -> np.ndarray:

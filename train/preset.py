@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from train.augment import Augmentation, Crop
-from train.model import BILINEAR, VGGFCN8
+from train.frames.augment import Augmentation, Crop
+from train.network.model import BILINEAR, VGGFCN8
 
 CHOICES = {
     "autocast": ("none", "bf16", "fp16"),

@@ -28,18 +28,18 @@ if importlib.util.find_spec("torch") is None:
 
 import torch
 
-from export.export import ExportError
-from train import distributed, folds, run_folder
+from export.export import ExportError, export_checkpoint
 from train import preset as presets
-from train.checkpoint import CheckpointError
-from train.data import DataError
-from train.distributed import Processes
-from train.interruption import Interrupted
+from train.frames.kitti import DataError
+from train.network.checkpoint import CheckpointError
+from train.network.weights import WeightsError
 from train.preset import PresetError
-from train.run import TrainingError
-from train.run_folder import RunLog
-from train.session import Plan, carry_out
-from train.weights import WeightsError
+from train.run import distributed, folds, run_folder
+from train.run.distributed import Processes
+from train.run.interruption import Interrupted
+from train.run.run import TrainingError
+from train.run.run_folder import RunLog
+from train.run.session import Plan, carry_out
 
 KITTI = Path("data/data_road/training")
 KITTI_MISSING = f"""KITTI Road is not in {KITTI}.
@@ -110,9 +110,9 @@ def main() -> None:
         speak(processes)
         plan = plan_of(options, processes)
         if options.folds is None:
-            carry_out(plan, processes)
+            carry_out(plan, processes, export)
         else:
-            folds.cross_validate(plan, options.folds, processes)
+            folds.cross_validate(plan, options.folds, processes, export)
     distributed.leave(0)
 
 
@@ -132,6 +132,11 @@ def speak(processes: Processes) -> None:
     log.setLevel(logging.INFO)
     log.addHandler(screen)
     log.addHandler(RunLog())
+
+
+def export(checkpoint: Path, output: Path, images: Path | None) -> None:
+    """What a run's end does, as `python export/export.py` does it."""
+    export_checkpoint(checkpoint, output, images=images)
 
 
 def plan_of(options: argparse.Namespace, processes: Processes) -> Plan:

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the camera's pictures come from: the synthetic road, a folder, a video, or a recorded bag."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo
+
+from road_seg_node.camera import kitti_calibration
+from road_seg_node.camera.bag import Bag, is_bag
+from road_seg_node.camera.shots import RATE, CameraError, Mounting, Picture, Shot, Source
+from road_seg_node.ground import attitude
+from road_seg_node.synthetic_road.scene import Road
+
+SYNTHETIC = "synthetic"
+DEFAULT_SEED = 7  # two lanes with marks, a pavement and grass, by day
+PICTURES = (".png", ".jpg", ".jpeg")
+WIDTH, HEIGHT = 1242, 375  # KITTI's
+
+
+def synthetic_seed(spec: str) -> int | None:
+    """The seed in "synthetic[:SEED]" (DEFAULT_SEED where none is given), or None where `spec` is something else.
+
+    Raises CameraError where the seed is no whole number.
+    """
+    name, colon, seed = spec.partition(":")
+    if name != SYNTHETIC:
+        return None
+    if colon and not (seed.isascii() and seed.isdigit()):
+        raise CameraError(f"The seed in {spec!r} must be a whole number, as in {SYNTHETIC}:7.")
+    return int(seed) if colon else DEFAULT_SEED
+
+
+def open_source(spec: str, width: int = WIDTH, height: int = HEIGHT, rate: float = RATE, topic: str = "") -> Source:
+    """Opens a source of pictures. Raises CameraError where it cannot be opened.
+
+    spec: "synthetic[:SEED]" (frame i is what is seen at i / rate seconds, width x height pixels, without end), a folder
+    of PNG or JPEG pictures (by name; of a KITTI folder its image_2), a video file, or a bag, whose `topic` is taken.
+    """
+    seed = synthetic_seed(spec)
+    if seed is not None:
+        return Drive(Road(seed), width, height, rate)
+    path = Path(os.path.expanduser(spec))
+    if spec and is_bag(path):
+        return Bag(path, topic)
+    if spec and path.is_dir():
+        return Album(path)
+    if spec and path.is_file():
+        return Film(path)
+    raise CameraError(
+        f"There is no folder, video or bag {spec!r}; give a folder of pictures, a video file, a bag (.mcap, .db3, "
+        f"its folder), or {SYNTHETIC}[:SEED]."
+    )
+
+
+class Drive:
+    """The synthetic road as a camera sees it that drives along."""
+
+    def __init__(self, road: Road, width: int, height: int, rate: float) -> None:
+        self._road, self._size, self.rate = road, (width, height), rate
+        k, camera_height = road.camera(width, height)
+        self._info = pinhole(k, width, height)
+        self.mounting: Mounting | None = (camera_height, 0.0, 0.0)
+
+    def shots(self) -> Iterator[Shot]:
+        index = 0
+        while True:
+            yield Shot(self._road.render(*self._size, index / self.rate)[0], self._info)
+            index += 1
+
+
+class Album:
+    """A folder of pictures; one in KITTI's layout has them in image_2, and their calibration in calib."""
+
+    rate = RATE
+
+    def __init__(self, folder: Path) -> None:
+        self._pictures = _pictures(folder) or _pictures(folder / "image_2")
+        if not self._pictures:
+            raise CameraError(f"The folder {folder} has no pictures; it should hold PNG or JPEG files.")
+        _read(self._pictures[0])
+        known = next((name for name in map(_calibration, self._pictures) if name.is_file()), None)
+        self.mounting = attitude(kitti_calibration.camera_to_ground(_matrices(known))) if known else None
+
+    def shots(self) -> Iterator[Shot]:
+        for path in self._pictures:
+            picture, calibration = _read(path), _calibration(path)
+            if calibration.is_file():
+                k = _matrices(calibration)["P2"][:, :3]
+                yield Shot(picture, pinhole(k, picture.shape[1], picture.shape[0]))
+            else:
+                yield Shot(picture)
+
+
+class Film:
+    """A video file that OpenCV can decode, at its own pace."""
+
+    mounting: Mounting | None = None
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        video = cv2.VideoCapture(str(path))
+        if not video.read()[0]:
+            raise CameraError(f"{path} cannot be read as a video; give a video that OpenCV can decode, such as MP4.")
+        rate = video.get(cv2.CAP_PROP_FPS)
+        self.rate = rate if math.isfinite(rate) and 0 < rate <= 1000 else RATE
+
+    def shots(self) -> Iterator[Shot]:
+        video = cv2.VideoCapture(str(self._path))
+        read, frame = video.read()
+        if not read:
+            raise CameraError(f"{self._path} could be read once, but not again; it was removed or changed.")
+        while read:
+            yield Shot(frame.astype(np.uint8, copy=False))
+            read, frame = video.read()
+
+
+def pinhole(k: NDArray[np.float64], width: int, height: int) -> CameraInfo:
+    """The CameraInfo of a camera without distortion, whose matrix K is `k` [3, 3]."""
+    info = CameraInfo(width=width, height=height, distortion_model="plumb_bob", d=[0.0] * 5)
+    info.k, info.r = k.ravel(), np.eye(3).ravel()
+    info.p = np.column_stack([k, np.zeros(3)]).ravel()
+    return info
+
+
+def _pictures(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in PICTURES)
+
+
+def _read(path: Path) -> Picture:
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise CameraError(f"{path} cannot be read as a picture; replace or remove it.")
+    return picture.astype(np.uint8, copy=False)
+
+
+def _calibration(picture: Path) -> Path:
+    return picture.parent.parent / "calib" / f"{picture.stem}.txt"
+
+
+def _matrices(calibration: Path) -> dict[str, np.ndarray]:
+    try:
+        return kitti_calibration.read(calibration)
+    except (OSError, kitti_calibration.CalibrationError) as error:
+        raise CameraError(str(error)) from error

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What /diagnostics says of the node: its level by rule, a message, and every figure.
+
+ERROR: a transition failed and the node is not active; or, of the last seconds' frames, inference failed on some and
+none was answered.
+WARN: the node is active and enabled, and no image has come for image_timeout seconds, a publisher's QoS does not fit,
+or one in twenty images is lost on the way; or some of the last seconds' frames were malformed, stale, or failed; or
+the model's file could not be loaded again.
+OK: otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from road_seg_node.inference import RoadSegmenter
+from road_seg_node.node.frame_accounts import STAGES, Fate, Report
+
+FAULTS = (Fate.FAILED, Fate.MALFORMED, Fate.STALE)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The node at one moment. Complaints are sentences, empty where there is nothing to complain of."""
+
+    name: str  # of the node, with its namespace
+    state: str  # of the lifecycle
+    transition_failure: str
+    reload_failure: str
+    input_complaint: str
+    output_complaint: str
+    image_reliability: str  # with which images are asked for; empty unless active
+    enabled: bool
+    segmenter: RoadSegmenter | None  # None unless configured
+    threshold: float | None
+    report: Report
+
+
+def status(condition: Condition) -> DiagnosticStatus:
+    level, message = _level(condition)
+    name = condition.name.strip("/")
+    found = DiagnosticStatus(level=level, name=f"{name}: segmentation", message=message, hardware_id=condition.name)
+    facts: dict[str, object] = {"state": condition.state, **_model(condition)}
+    if condition.image_reliability:
+        facts["image reliability"] = condition.image_reliability
+    facts |= _frames(condition.report)
+    found.values = [KeyValue(key=key, value=str(value)) for key, value in facts.items()]
+    return found
+
+
+def _level(condition: Condition) -> tuple[bytes, str]:
+    recently = condition.report.recently
+    if condition.transition_failure and condition.state != "active":
+        return DiagnosticStatus.ERROR, condition.transition_failure
+    if condition.state != "active":
+        return DiagnosticStatus.OK, condition.state
+    if recently[Fate.FAILED] and not recently[Fate.ANSWERED]:
+        return DiagnosticStatus.ERROR, f"inference failed on {recently[Fate.FAILED]} frames and answered none"
+    if condition.enabled and condition.input_complaint:
+        return DiagnosticStatus.WARN, condition.input_complaint
+    if condition.enabled and condition.output_complaint:
+        return DiagnosticStatus.WARN, condition.output_complaint
+    if condition.reload_failure:
+        return DiagnosticStatus.WARN, condition.reload_failure
+    faults = [f"{recently[fate]} {fate.value}" for fate in FAULTS if recently[fate]]
+    if faults:
+        came = condition.report.recently_received
+        return DiagnosticStatus.WARN, f"of the last {came} frames {', '.join(faults)}"
+    return DiagnosticStatus.OK, _doing(condition)
+
+
+def _doing(condition: Condition) -> str:
+    if not condition.enabled:
+        return "disabled"
+    report = condition.report
+    if not report.recently_received:
+        return "waiting for images"
+    if report.recently[Fate.UNWATCHED] and not report.recently[Fate.ANSWERED]:
+        return "nobody listens to any output"
+    return f"answering {report.rate_out:.1f} of {report.rate_in:.1f} frames a second"
+
+
+def _model(condition: Condition) -> dict[str, object]:
+    segmenter = condition.segmenter
+    if segmenter is None:
+        return {"model": "none"}
+    return {
+        "provider": segmenter.provider,
+        "precision": segmenter.precision,
+        **{f"refused {number}": reason for number, reason in enumerate(segmenter.refused, 1)},
+        "model": segmenter.info.name,
+        "model sha256": segmenter.model_sha256[:12],
+        "checkpoint": segmenter.info.checkpoint_sha256[:12],
+        "golden difference [of 255]": segmenter.golden_difference,
+        "threshold": f"{condition.threshold:.3f}",
+    }
+
+
+def _frames(report: Report) -> dict[str, object]:
+    never = "-"
+    latencies = {}
+    for stage in STAGES:
+        p50, p99 = report.percentiles.get(stage, (None, None))
+        latencies[f"{stage} p50 [ms]"] = never if p50 is None else f"{1000 * p50:.2f}"
+        latencies[f"{stage} p99 [ms]"] = never if p99 is None else f"{1000 * p99:.2f}"
+    return {
+        "rate in [Hz]": f"{report.rate_in:.1f}",
+        "rate out [Hz]": f"{report.rate_out:.1f}",
+        "age of last frame [s]": never if report.last_arrival is None else f"{report.last_arrival:.1f}",
+        "lost before arrival": report.lost,
+        "frames received": report.received,
+        **{f"frames {fate.value}": report.fates[fate] for fate in Fate},
+        "frames pending": report.pending,
+        **latencies,
+    }

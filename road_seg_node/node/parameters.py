@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every parameter of the node: type, default, range, description, and whether it may change while running."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from road_seg_node.inference.providers import PROVIDERS
+from road_seg_node.overlay import COLOUR, OPACITY, Colour
+from road_seg_node.shipped import shipped_file
+
+SHIPPED_MODEL = "models/road_seg_compact.onnx"
+MODEL_S_OWN = -1.0  # as a threshold: the one that the model file brings
+TRANSPORTS = ("raw", "compressed")
+
+
+class ParameterError(ValueError):
+    """The node was started with a parameter of a wrong type or value; the message is a sentence."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One parameter. Its type is its default's; `live` ones may change while the node runs."""
+
+    name: str
+    default: str | float | bool
+    description: str
+    live: bool = False
+    choices: tuple[str, ...] = ()
+    pattern: str = ""  # that the whole text has to match, and `form` says in words
+    form: str = "a text"
+    limits: tuple[float, float] = (-math.inf, math.inf)
+    special: tuple[float, ...] = ()  # values outside the limits that have a meaning of their own
+
+    @property
+    def wanted(self) -> str:
+        """What a value has to be, as the end of a sentence."""
+        if isinstance(self.default, bool):
+            return "true or false"
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        if isinstance(self.default, float):
+            return " or ".join(["a number from {} to {}".format(*self.limits), *map(str, self.special)])
+        return self.form
+
+    def descriptor(self) -> ParameterDescriptor:
+        descriptor = ParameterDescriptor(
+            name=self.name,
+            type=Parameter.Type.from_parameter_value(self.default).value,
+            description=self.description,
+            additional_constraints=self.wanted,
+            read_only=not self.live,
+        )
+        if isinstance(self.default, float):  # rqt_reconfigure draws a slider over this range
+            ends = (*self.limits, *self.special)
+            descriptor.floating_point_range = [FloatingPointRange(from_value=min(ends), to_value=max(ends))]
+        return descriptor
+
+    def accepts(self, value: Any) -> bool:
+        if type(value) is not type(self.default):
+            return False
+        if isinstance(value, float):
+            return self.limits[0] <= value <= self.limits[1] or value in self.special
+        if isinstance(value, str) and self.pattern:
+            return re.fullmatch(self.pattern, value) is not None
+        return not self.choices or value in self.choices
+
+    def refusal(self, value: Any) -> str:
+        """Why `value` is not taken."""
+        return f"The parameter {self.name} must be {self.wanted}, not {value!r}."
+
+
+SETTINGS = (
+    Setting(
+        "autostart",
+        True,
+        "Whether the node configures and activates itself as it starts. false: it waits for ros2 lifecycle.",
+    ),
+    Setting(
+        "model",
+        "",
+        "Path of the model file (ONNX, written by export.py). Empty: the model that ships with this package. The file "
+        "itself may be replaced while the node runs: ~/reload_model takes the new one.",
+    ),
+    Setting(
+        "provider",
+        "auto",
+        "What runs the network. auto takes the fastest that works on this machine; any other must work, or the node "
+        "does not start.",
+        choices=PROVIDERS,
+    ),
+    Setting(
+        "image_transport",
+        "raw",
+        "How the images come: raw subscribes to image (sensor_msgs/Image), compressed to image/compressed "
+        "(sensor_msgs/CompressedImage, JPEG or PNG).",
+        choices=TRANSPORTS,
+    ),
+    Setting(
+        "threshold",
+        MODEL_S_OWN,
+        "A pixel is road where its probability is at least this. -1: the threshold that the model file brings, the "
+        "best one on its validation set.",
+        live=True,
+        limits=(0.0, 1.0),
+        special=(MODEL_S_OWN,),
+    ),
+    Setting(
+        "overlay_colour",
+        "#{2:02x}{1:02x}{0:02x}".format(*COLOUR),
+        "Colour of the road on ~/overlay: red, green and blue, each of two hexadecimal digits.",
+        live=True,
+        pattern="#[0-9a-fA-F]{6}",
+        form="a colour like #00c860",
+    ),
+    Setting(
+        "overlay_opacity",
+        OPACITY,
+        "Share of that colour inside the road on ~/overlay. 0: the outline alone.",
+        live=True,
+        limits=(0.0, 1.0),
+    ),
+    Setting(
+        "enabled",
+        True,
+        "Whether frames are answered. ~/set_enabled sets it too.",
+        live=True,
+    ),
+    Setting(
+        "max_rate",
+        0.0,
+        "Most frames a second that are answered; those between are counted as rate limited. 0: every frame.",
+        live=True,
+        limits=(0.0, 1000.0),
+    ),
+    Setting(
+        "max_age",
+        0.0,
+        "Frames whose stamp is older than this many seconds when their turn comes are counted as stale and not "
+        "answered. Needs clocks that agree (with a bag or a simulator: use_sim_time). 0: no frame is too old.",
+        live=True,
+        limits=(0.0, 3600.0),
+    ),
+    Setting(
+        "image_timeout",
+        5.0,
+        "After this many seconds without an image the node warns, and says which topic it awaits. 0: never.",
+        live=True,
+        limits=(0.0, 3600.0),
+    ),
+    Setting(
+        "watch_model",
+        False,
+        "Whether a model file that was replaced is loaded again by itself, a second after its last change.",
+        live=True,
+    ),
+    Setting(
+        "camera_height",
+        0.0,
+        "Height of the camera above the ground in metres, for ~/road_grid. 0: not known, so there is no grid.",
+        live=True,
+        limits=(0.05, 100.0),
+        special=(0.0,),
+    ),
+    Setting(
+        "camera_tilt",
+        0.0,
+        "How far the camera looks down, in radians, for ~/road_grid.",
+        live=True,
+        limits=(-1.5, 1.5),
+    ),
+    Setting(
+        "camera_roll",
+        0.0,
+        "How far the camera is turned clockwise about where it looks, in radians, for ~/road_grid.",
+        live=True,
+        limits=(-1.5, 1.5),
+    ),
+    Setting(
+        "ground_frame",
+        "",
+        "Frame of ~/road_grid, z up, the ground at z = 0: such as base_footprint, where TF knows the camera in it. "
+        "Empty: the images' frame_id with _ground behind it, below the camera as camera_height and camera_tilt say.",
+        pattern=r"([^/\s]\S*)?",
+        form="the name of a TF frame, without / before it",
+    ),
+    Setting(
+        "image_rectified",
+        False,
+        "Whether the images are rectified, as image_proc's image_rect is: ~/road_grid then takes P of camera_info, "
+        "otherwise K and its distortion.",
+        live=True,
+    ),
+    Setting(
+        "grid_cell",
+        0.1,
+        "Side of a cell of ~/road_grid, in metres.",
+        live=True,
+        limits=(0.05, 0.2),
+    ),
+    Setting(
+        "grid_ahead",
+        40.0,
+        "How far ~/road_grid reaches along x of its frame, in metres.",
+        live=True,
+        limits=(1.0, 100.0),
+    ),
+    Setting(
+        "grid_behind",
+        0.0,
+        "How far ~/road_grid reaches against x of its frame, in metres: for cameras that look back, with ground_frame.",
+        live=True,
+        limits=(0.0, 100.0),
+    ),
+    Setting(
+        "grid_sides",
+        10.0,
+        "How far ~/road_grid reaches to either side, in metres.",
+        live=True,
+        limits=(1.0, 50.0),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Values:
+    """The parameters' present values. threshold: a fraction, or None for the model's own. SI units."""
+
+    autostart: bool
+    model: Path
+    provider: str
+    image_transport: str
+    threshold: float | None
+    overlay_colour: Colour
+    overlay_opacity: float
+    enabled: bool
+    max_rate: float
+    max_age: float
+    image_timeout: float
+    watch_model: bool
+    camera_height: float
+    camera_tilt: float
+    camera_roll: float
+    ground_frame: str
+    image_rectified: bool
+    grid_cell: float
+    grid_ahead: float
+    grid_behind: float
+    grid_sides: float
+
+
+def declare(node: Node) -> Values:
+    """Declares every parameter on `node`, refuses later changes that make no sense, and returns the values.
+
+    Raises ParameterError when the node was started with a value that is refused.
+    """
+    for setting in SETTINGS:
+        # Declared without a type, so that what the user gave can be looked at here: rclpy's own refusal is no sentence.
+        untyped = ParameterDescriptor(dynamic_typing=True)
+        value = node.declare_parameter(setting.name, setting.default, untyped).value
+        if isinstance(setting.default, float) and type(value) is int:  # threshold:=1
+            value = float(value)
+        if not setting.accepts(value):
+            raise ParameterError(setting.refusal(value))
+        node.set_parameters([Parameter(setting.name, value=value)])
+        node.set_descriptor(setting.name, setting.descriptor())
+    node.add_pre_set_parameters_callback(_convert)
+    node.add_on_set_parameters_callback(_check)
+    return read(node)
+
+
+def read(node: Node) -> Values:
+    """Returns the present values of the declared parameters."""
+    values = {setting.name: node.get_parameter(setting.name).value for setting in SETTINGS}
+    values["model"] = Path(os.path.expanduser(values["model"])) if values["model"] else shipped_file(SHIPPED_MODEL)
+    values["threshold"] = None if values["threshold"] == MODEL_S_OWN else values["threshold"]
+    red, green, blue = bytes.fromhex(values["overlay_colour"][1:])
+    values["overlay_colour"] = (blue, green, red)
+    return Values(**values)
+
+
+def _convert(parameters: list[Parameter]) -> list[Parameter]:
+    """Makes `ros2 param set /road_seg threshold 1` mean 1.0."""
+    floats = {setting.name for setting in SETTINGS if isinstance(setting.default, float)}
+    return [
+        Parameter(parameter.name, value=float(parameter.value))
+        if parameter.name in floats and parameter.type_ == Parameter.Type.INTEGER
+        else parameter
+        for parameter in parameters
+    ]
+
+
+def _check(parameters: list[Parameter]) -> SetParametersResult:
+    settings = {setting.name: setting for setting in SETTINGS}
+    for parameter in parameters:
+        setting = settings.get(parameter.name)
+        if setting and not setting.accepts(parameter.value):
+            return SetParametersResult(successful=False, reason=setting.refusal(parameter.value))
+    return SetParametersResult(successful=True)

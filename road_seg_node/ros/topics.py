@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the topics of images and camera_info are named, and their types."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, Image
+
+ImageMessage: TypeAlias = Image | CompressedImage
+TYPES: dict[str, type] = {"raw": Image, "compressed": CompressedImage}
+
+
+def image_topic(node: Node, image_transport: str) -> str:
+    """The full name of the images' topic. As everywhere in ROS, the compressed ones lie below the raw ones' name."""
+    image = node.resolve_topic_name("image")
+    return image if image_transport == "raw" else _resolved(node, "image/compressed", f"{image}/compressed")
+
+
+def camera_info_topic(node: Node, image_transport: str) -> str:
+    """The full name: beside the images, as camera drivers publish it."""
+    return _resolved(node, "camera_info", camera_info_beside(image_topic(node, image_transport)))
+
+
+def camera_info_beside(images: str) -> str:
+    """Where camera drivers publish the camera_info of the images on that topic, raw or compressed."""
+    return images.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
+
+
+def _resolved(node: Node, name: str, otherwise: str) -> str:
+    """Where the user has remapped `name` to, or else `otherwise`."""
+    resolved = node.resolve_topic_name(name)
+    return otherwise if resolved == node.resolve_topic_name(name, only_expand=True) else resolved

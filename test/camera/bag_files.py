@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small recorded bags, written by rosbags as rosbag2 writes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rclpy.serialization import serialize_message
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from road_seg_node.ros.images import to_message
+
+BEGIN = 1_700_000_000_000_000_000  # nanoseconds
+
+
+def stamped(msg: Any, index: int, frame_id: str = "front") -> Any:
+    """`msg` with the stamp of frame `index` in a recording at 20 Hz."""
+    msg.header.stamp.sec, msg.header.stamp.nanosec = divmod(BEGIN + index * 50_000_000, 10**9)
+    msg.header.frame_id = frame_id
+    return msg
+
+
+def picture(index: int) -> np.ndarray:
+    """uint8 [20, 33, 3], each of another brightness."""
+    return np.random.default_rng(index).integers(0, 20, (20, 33, 3), np.uint8) + np.uint8(20 * index)
+
+
+def raw(index: int) -> Image:
+    return stamped(to_message(picture(index), "bgr8", Image().header), index)
+
+
+def png(index: int) -> CompressedImage:
+    msg = stamped(CompressedImage(format="bgr8; png compressed bgr8"), index)
+    msg.data.frombytes(cv2.imencode(".png", picture(index))[1].tobytes())
+    return msg
+
+
+def info(index: int) -> CameraInfo:
+    msg = stamped(CameraInfo(width=33, height=20, distortion_model="plumb_bob", d=[0.0] * 5), index)
+    msg.k[0] = msg.k[4] = 30.0 + index
+    return msg
+
+
+def write_bag(path: Path, topics: dict[str, list[Any]], *, mcap: bool = True) -> Path:
+    """Writes each topic's messages, recorded 10 ms after their stamps, as a rosbag2 folder; returns it."""
+    plugin = StoragePlugin.MCAP if mcap else StoragePlugin.SQLITE3
+    store = get_typestore(Stores.ROS2_JAZZY)
+    with Writer(path, version=9, storage_plugin=plugin) as writer:
+        rows = []
+        for topic, messages in topics.items():
+            of = type(messages[0])
+            name = f"{of.__module__.split('.')[0]}/msg/{of.__name__}"
+            connection = writer.add_connection(topic, name, typestore=store)
+            for msg in messages:
+                time = msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec + 10_000_000
+                rows.append((time, topic, connection, serialize_message(msg)))
+        for time, _, connection, data in sorted(rows, key=lambda row: row[:2]):
+            writer.write(connection, time, data)
+    return path

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OpenVINO answers what the exporter's network does, whole or between the graph's resizes, at every size."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_model import expected_probability, tiny_info, write_tiny_model
+
+from export.export import to_onnx
+from road_seg_node.inference import RoadSegmenter, model_file
+from road_seg_node.inference.openvino_engine import NetworkOnly, WholeGraph, open_engine
+from road_seg_node.node.parameters import SHIPPED_MODEL
+from road_seg_node.synthetic_road.scene import Road
+from train.network.contract import RoadProbability
+from train.network.model import VGGFCN8
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SIZES = [(375, 1242), (360, 480), (96, 160), (227, 321), (1080, 1920)]
+
+
+@pytest.fixture(
+    scope="module", params=[{"policy": "keep_aspect", "width": 192}, {"policy": "stretch", "width": 192, "height": 96}]
+)
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network of random weights, whose answers are spread over all levels."""
+    torch.manual_seed(3)
+    network = VGGFCN8(0.125, True, "pool5")
+    for score in (network.score_top, network.score_pool4, network.score_pool3):
+        torch.nn.init.normal_(score.weight, std=0.5)
+    module = RoadProbability(network, request.param).eval()
+    with torch.inference_mode():
+        golden = module(torch.from_numpy(model_file.golden_image())[None])[0].numpy()
+    assert np.unique(golden).size > 100
+    path = tmp_path_factory.mktemp("model") / "small.onnx"
+    model_file.write(to_onnx(module), tiny_info(golden=golden, resize=request.param), path)
+    return path
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_in_fp32_the_answer_is_the_cpus_at_every_size(path: Path, size: tuple[int, int]) -> None:
+    image = Road(5).render(size[1], size[0])[0]
+    expected = RoadSegmenter(path, "cpu").probability(image)
+    file = model_file.read(path)
+    for engine in (open_engine(file, None, "fp32"), open_engine(file, size, "fp32")):
+        assert engine.precision == "fp32"
+        answer = engine.run(image)
+        assert np.abs(answer.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_in_the_fastest_precision_the_answer_is_close(path: Path, size: tuple[int, int]) -> None:
+    image = Road(6).render(size[1], size[0])[0]
+    expected = RoadSegmenter(path, "cpu").probability(image).astype(int)
+    engine = open_engine(model_file.read(path), size, "auto")
+    assert isinstance(engine, NetworkOnly)
+    difference = np.abs(engine.run(image) - expected)
+    assert difference.mean() < 2
+    assert np.percentile(difference, 99.9) <= 32
+
+
+def test_the_engine_for_the_cameras_size_comes_by_itself(path: Path) -> None:
+    segmenter = RoadSegmenter(path, "openvino", "fp32")
+    first, second = (Road(seed).render(320, 240)[0] for seed in (1, 2))
+    other = Road(1).render(160, 120)[0]
+    expected = [RoadSegmenter(path, "cpu").probability(image).astype(int) for image in (first, second, other)]
+    deadline = time.monotonic() + 60
+    while segmenter._loaded._fitted is None and time.monotonic() < deadline:
+        assert np.abs(segmenter.probability(first) - expected[0]).max() <= 1
+    fitted_size, engine = segmenter._loaded._fitted
+    assert (fitted_size, type(engine)) == ((240, 320), NetworkOnly)
+    for image, right in ((second, expected[1]), (other, expected[2]), (first, expected[0])):
+        assert np.abs(segmenter.probability(image) - right).max() <= 1
+
+
+def test_sizes_that_alternate_make_no_engine(path: Path) -> None:
+    segmenter = RoadSegmenter(path, "openvino")
+    for turn in range(20):
+        segmenter.probability(np.zeros((64 + turn % 2, 96, 3), np.uint8))
+    assert segmenter._loaded._fitted is None
+    assert not segmenter._loaded._fitting.locked()
+
+
+def test_a_graph_of_another_kind_runs_as_it_is(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "m.onnx")
+    engine = open_engine(model_file.read(path), (50, 70), "auto")
+    assert isinstance(engine, WholeGraph)
+    segmenter = RoadSegmenter(path, "openvino")
+    segmenter.prepare(50, 70)
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    np.testing.assert_array_equal(segmenter.probability(image), expected_probability(image))
+
+
+SIGNALS = """
+import gc, os, signal, sys, threading
+from road_seg_node.inference import RoadSegmenter
+
+signal.signal(signal.SIGUSR1, lambda number, frame: print("handled"))
+segmenter = RoadSegmenter(sys.argv[1], "openvino")
+
+def exchange():
+    segmenter.load(sys.argv[1])
+    gc.collect()
+
+for _ in range(12):
+    thread = threading.Thread(target=exchange)
+    thread.start()
+    thread.join()
+    os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_signals_are_survived_after_a_model_was_exchanged_by_another_thread() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALS, str(REPOSITORY / SHIPPED_MODEL)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\n" * 12), done.stderr
+
+
+def test_answers_are_not_overwritten_by_the_next(path: Path) -> None:
+    segmenter = RoadSegmenter(path, "openvino")
+    segmenter.prepare(96, 160)
+    for size in ((96, 160), (100, 200)):
+        images = [Road(seed).render(size[1], size[0])[0] for seed in (1, 2)]
+        first = segmenter.probability(images[0])
+        kept = first.copy()
+        segmenter.probability(images[1])
+        np.testing.assert_array_equal(first, kept)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The level of /diagnostics follows its rule, and its message says why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("diagnostic_msgs.msg", reason="needs ROS's diagnostic_msgs")
+
+from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
+
+from road_seg_node.node.diagnostics import Condition, status  # noqa: E402
+from road_seg_node.node.frame_accounts import Fate, FrameAccounts  # noqa: E402
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+SILENCE = "No image has come for 6 s."
+
+
+def condition(fates: dict[Fate, int] | None = None, **changes: Any) -> Condition:
+    accounts = FrameAccounts()
+    accounts.report(0.0)
+    for fate, count in (fates or {}).items():
+        for _ in range(count):
+            accounts.receive(0.5)
+            accounts.settle(fate)
+    values: dict[str, Any] = {
+        "name": "/front/road_seg",
+        "state": "active",
+        "transition_failure": "",
+        "reload_failure": "",
+        "input_complaint": "",
+        "output_complaint": "",
+        "image_reliability": "best_effort",
+        "enabled": True,
+        "segmenter": None,
+        "threshold": None,
+        "report": accounts.report(1.0),
+    }
+    return Condition(**(values | changes))
+
+
+@pytest.mark.parametrize(
+    ("found", "level", "message"),
+    [
+        (condition(), OK, "waiting for images"),
+        (condition({Fate.ANSWERED: 30}), OK, "answering 30.0 of 30.0 frames a second"),
+        (condition({Fate.ANSWERED: 10, Fate.SUPERSEDED: 20}), OK, "answering 10.0 of 30.0 frames a second"),
+        (condition({Fate.UNWATCHED: 30}), OK, "nobody listens to any output"),
+        (condition({Fate.DISABLED: 30}, enabled=False, input_complaint=SILENCE), OK, "disabled"),
+        (condition({Fate.ANSWERED: 29, Fate.MALFORMED: 1}), WARN, "of the last 30 frames 1 malformed"),
+        (condition({Fate.STALE: 3}), WARN, "of the last 3 frames 3 stale"),
+        (condition({Fate.ANSWERED: 1, Fate.FAILED: 1}), WARN, "of the last 2 frames 1 inference error"),
+        (condition({Fate.FAILED: 5}), ERROR, "inference failed on 5 frames and answered none"),
+        (condition(input_complaint=SILENCE), WARN, SILENCE),
+        (condition({Fate.ANSWERED: 30}, reload_failure="It is no model."), WARN, "It is no model."),
+        (condition({Fate.ANSWERED: 30}, output_complaint="No grid."), WARN, "No grid."),
+        (condition({Fate.DISABLED: 30}, enabled=False, output_complaint="No grid."), OK, "disabled"),
+        (condition(state="inactive", input_complaint=SILENCE), OK, "inactive"),
+        (condition(state="unconfigured", transition_failure="It failed."), ERROR, "It failed."),
+        (condition(state="active", transition_failure="It failed."), OK, "waiting for images"),
+    ],
+)
+def test_level_and_message(found: Condition, level: bytes, message: str) -> None:
+    told = status(found)
+    assert (told.level, told.message) == (level, message)
+
+
+def test_several_nodes_can_be_told_apart() -> None:
+    told = status(condition())
+    assert (told.name, told.hardware_id) == ("front/road_seg: segmentation", "/front/road_seg")
+
+
+def test_every_count_and_every_stage_is_there_from_the_start() -> None:
+    values = {item.key: item.value for item in status(condition()).values}
+    for fate in Fate:
+        assert values[f"frames {fate.value}"] == "0"
+    assert values["infer p50 [ms]"] == values["age of last frame [s]"] == "-"
+    assert values["model"] == "none"

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stamps and clocks that lie, jump or stand still, and the parameters that look at time: max_age and max_rate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rclpy
+from node_process import (
+    NodeProcess,
+    Planner,
+    any_domain,
+    image,
+    pixels,
+    scene,
+    wait_until,
+    weighted_probability,
+    write_weighted_model,
+)
+from rclpy.context import Context
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+
+from road_seg_node.node import parameters
+from road_seg_node.node.frame_accounts import Fate, FrameAccounts
+from road_seg_node.node.worker import Frame, Worker
+from road_seg_node.ros.throttled_log import ThrottledLog
+
+NOW = 1_700_000_000  # the simulated second at which these tests begin
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_weighted_model(tmp_path_factory.mktemp("model") / "weighted.onnx")
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["wall time", "simulated time"])
+def running(request: pytest.FixtureRequest, model: Path) -> Iterator[tuple[NodeProcess, Planner]]:
+    domain = any_domain()
+    node = NodeProcess(domain, model=model, provider="cpu", use_sim_time=request.param)
+    planner = Planner(domain)
+    try:
+        node.wait_for("Waiting for images")
+        planner.listen("probability")
+        planner.wait_for_camera_link()
+        yield node, planner
+    finally:
+        planner.close()
+        node.stop()
+
+
+def stamped(sec: int, nanosec: int = 0, seed: int = 1) -> Image:
+    msg = image(scene(seed=seed))
+    msg.header.stamp.sec, msg.header.stamp.nanosec = sec, nanosec
+    return msg
+
+
+@pytest.mark.parametrize("max_age", ["0.0", "3600.0"])
+@pytest.mark.parametrize(
+    ("sec", "nanosec"),
+    [(0, 0), (2**31 - 1, 999_999_999), (2**31 - 1, 2**32 - 1), (2_000_000_000, 0), (1_999_999_999, 0)],
+    ids=["none", "the last", "with too many nanoseconds", "the future", "before the one before"],
+)
+def test_a_stamp_from_nowhere_comes_back_as_it_was(running, sec: int, nanosec: int, max_age: str) -> None:
+    """Simulated time stands at 0 here: the node has not heard any /clock."""
+    _, planner = running
+    assert planner.set_parameter("max_age", max_age).successful
+    answer = planner.ask_as_stamped(stamped(sec, nanosec, seed=7))["probability"]
+    np.testing.assert_array_equal(pixels(answer), weighted_probability(scene(seed=7)))
+    assert planner.set_parameter("max_age", "0.0").successful
+
+
+def test_a_stamp_from_long_ago_is_stale_only_where_age_counts(start, planner, model) -> None:
+    node = start(model=model, provider="cpu", max_age=3600.0)
+    planner.listen("probability")
+    planner.wait_for_camera_link()
+    long_ago = [(-(2**31), 0), (-1, 999_999_999), (1, 0)]
+    found = {"stale": 0, "answered": 0}
+    for stamp in long_ago:
+
+        def counted(counts: dict[str, int], stamp: tuple[int, int] = stamp, before: int = found["stale"]) -> bool:
+            planner.publish(stamped(*stamp))
+            return counts["stale"] > before
+
+        found = planner.counts(counted)
+    assert found["answered"] == 0
+    assert node.logged("so max_age leaves it out: do the clocks agree, is use_sim_time set")
+    assert planner.set_parameter("max_age", "0.0").successful
+    for stamp in long_ago:
+        planner.ask_as_stamped(stamped(*stamp))
+    assert planner.diagnostics()["transport p50 [ms]"] == "-", "an age of years is no transport"
+
+
+def test_ages_are_told_by_the_simulators_clock_also_when_it_jumps(start, planner, model) -> None:
+    node = start(model=model, provider="cpu", use_sim_time=True, max_age=1.0)
+    clock = planner.node.create_publisher(Clock, "/clock", 10)
+    wait_until(clock.get_subscription_count, "the node to subscribe to /clock")
+    planner.listen("probability")
+    planner.wait_for_camera_link()
+
+    def set_clock(second: int) -> None:
+        """Diagnostics are stamped by the node's clock, which tells when it has arrived."""
+        stamps: list[int] = []
+        planner.stamps = stamps
+        msg = Clock()
+        msg.clock.sec = second
+
+        def arrived() -> bool:
+            clock.publish(msg)
+            time.sleep(0.05)
+            return stamps[-1:] == [second]
+
+        wait_until(arrived, "the clock's time in diagnostics")
+
+    def stale_one_more(counts: dict[str, int], before: int, second: int) -> bool:
+        planner.publish(stamped(second))
+        return counts["stale"] > before
+
+    for second in (NOW, NOW + 1000, NOW - 1000, 5):  # on, forward, back, and from the start as a bag does
+        set_clock(second)
+        planner.ask_as_stamped(stamped(second))
+        planner.ask_as_stamped(stamped(second, 500_000_000))  # ahead by half a second
+        planner.ask_as_stamped(stamped(second - 1, 500_000_000))
+        before = planner.counts(lambda counts: counts["pending"] == 0)["stale"]
+        planner.counts(partial(stale_one_more, before=before, second=second - 2))
+    assert node.stop() == 0
+    assert "Traceback" not in node.log
+
+
+@pytest.fixture
+def values() -> Iterator[parameters.Values]:
+    context = Context()
+    rclpy.init(context=context, domain_id=any_domain())
+    node = rclpy.create_node("road_seg", context=context)
+    yield parameters.declare(node)
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+@pytest.mark.parametrize(
+    ("max_rate", "answered"), [(0.0, 300), (10.0, 100), (20.0, 200), (7.0, 70), (0.5, 5), (29.9, 299), (90.0, 300)]
+)
+def test_max_rate_is_reached_and_not_passed(values: Any, max_rate: float, answered: int) -> None:
+    """Of ten seconds of a camera of 30 Hz, also where its rate is no multiple."""
+    accounts = FrameAccounts()
+    worker = Worker(None, None, replace(values, max_rate=max_rate), accounts, ThrottledLog(None), None)
+    for index in range(300):
+        worker.offer(Frame(Image(), 1000.0 + index / 30 + 0.004 * (index % 3), None, lambda: None))
+    fates = accounts.report(0.0).fates
+    assert 300 - fates[Fate.RATE_LIMITED] == pytest.approx(answered, abs=1)
+    assert fates[Fate.SUPERSEDED] == 300 - fates[Fate.RATE_LIMITED] - 1
+
+
+def test_after_a_pause_max_rate_does_not_catch_up(values: Any) -> None:
+    accounts = FrameAccounts()
+    worker = Worker(None, None, replace(values, max_rate=10.0), accounts, ThrottledLog(None), None)
+    for second in (1000.0, 1060.0):
+        for index in range(30):
+            worker.offer(Frame(Image(), second + index / 30, None, lambda: None))
+    assert 60 - accounts.report(0.0).fates[Fate.RATE_LIMITED] == pytest.approx(20, abs=2)
+
+
+def test_nor_does_it_let_two_frames_through_at_once(values: Any) -> None:
+    accounts = FrameAccounts()
+    worker = Worker(None, None, replace(values, max_rate=1.0), accounts, ThrottledLog(None), None)
+    for second in (1000.0, 1060.0):
+        for index in range(25):
+            worker.offer(Frame(Image(), second + index / 30, None, lambda: None))
+    assert 50 - accounts.report(0.0).fates[Fate.RATE_LIMITED] == 2
+
+
+def test_a_higher_max_rate_counts_at_once(values: Any) -> None:
+    accounts = FrameAccounts()
+    worker = Worker(None, None, replace(values, max_rate=0.01), accounts, ThrottledLog(None), None)
+    for index in range(60):
+        if index == 30:
+            worker.values = replace(values, max_rate=10.0)
+        worker.offer(Frame(Image(), 1000.0 + index / 30, None, lambda: None))
+    assert 60 - accounts.report(0.0).fates[Fate.RATE_LIMITED] == pytest.approx(2 + 10, abs=2)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs that are killed, interrupted, or meet a full disk, and are resumed."""
+
+from __future__ import annotations
+
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from trainer_process import (
+    COMMAND,
+    LIMIT,
+    ROOT,
+    add_road_frame,
+    assert_same_weights,
+    train,
+    write_tiny_preset,
+)
+
+from train.network import checkpoint
+from train.network.checkpoint import CheckpointError
+
+EVERY_STEP = ("--save-every", "0")
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
+    """Of a run with dropout, fc6 and fc7, a loader in another process, and 12 steps of mixed image sizes."""
+    folder = tmp_path_factory.mktemp("data")
+    for number in range(24):
+        add_road_frame(folder / "frames", number)
+    preset = write_tiny_preset(folder / "tiny.yaml", head="fc", width=1 / 32, workers=1, epochs=3, synthetic_share=0.0)
+    return ["--data", folder / "frames", "--preset", preset]
+
+
+@pytest.fixture(scope="module")
+def unkilled(tmp_path_factory: pytest.TempPathFactory, options: list[str | Path]) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "unkilled"
+    done = train(*options, "--run", run)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def start(*options: str | Path) -> subprocess.Popen[str]:
+    command = [*COMMAND, *map(str, options)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_saves(run: Path, number: int, process: subprocess.Popen[str]) -> None:
+    """Until `process` has written so many checkpoints."""
+    last, seen = run / checkpoint.LAST, set()
+    before = last.stat().st_mtime_ns if last.exists() else None
+    end = time.monotonic() + LIMIT
+    while len(seen) < number:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, f"{last} was not written"
+        try:
+            seen |= {last.stat().st_mtime_ns} - {before}
+        except FileNotFoundError:  # before the first, and between the two renames
+            pass
+        time.sleep(0.001)
+
+
+def test_a_run_killed_three_times_ends_with_the_same_weights(
+    options: list[str | Path], unkilled: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    seed = random.SystemRandom().randrange(1000)
+    print(f"seed of the moments: {seed}")  # pytest shows it where the test fails
+    moments = random.Random(seed)
+    for kill in range(3):
+        process = start(*options, "--run", run, *EVERY_STEP, *(["--resume"] if kill else []))
+        wait_for_saves(run, moments.randint(1, 4), process)
+        time.sleep(moments.uniform(0, 0.1))  # in a step, a validation, or the writing of a checkpoint
+        process.kill()
+        process.communicate(timeout=LIMIT)
+        assert process.returncode == -signal.SIGKILL
+    finished = train(*options, "--run", run, "--resume")
+    assert finished.returncode == 0, finished.stderr
+    assert_same_weights(run / checkpoint.LAST, unkilled / checkpoint.LAST)
+    best, same = (torch.load(folder / checkpoint.BEST, weights_only=True) for folder in (run, unkilled))
+    assert best["metrics"] == same["metrics"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_saves_the_step_in_hand(
+    options: list[str | Path], tmp_path: Path, number: signal.Signals
+) -> None:
+    run = tmp_path / "run"
+    process = start(*options, "--run", run, *EVERY_STEP)
+    wait_for_saves(run, 2, process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=LIMIT)
+    assert process.returncode == 128 + number
+    assert number.name in said and "--resume" in said and "Traceback" not in said
+    state = checkpoint.read(run / checkpoint.LAST)
+    assert (state["epoch"], state["batch"]) != (0, 0)
+
+
+@pytest.fixture
+def two_saves(unkilled: Path, tmp_path: Path) -> Path:
+    """A run with `last.pt` and `previous.pt`."""
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in (checkpoint.LAST, checkpoint.PREVIOUS):
+        shutil.copy(unkilled / checkpoint.LAST, run / name)
+    return run
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "foreign"])
+def test_a_damaged_checkpoint_is_passed_over(two_saves: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    last = two_saves / checkpoint.LAST
+    data = bytearray(last.read_bytes())
+    if damage == "cut":
+        data = data[: len(data) // 2]
+    elif damage == "flipped":
+        data[len(data) // 2] ^= 1
+    elif damage == "empty":
+        data.clear()
+    if damage == "foreign":
+        torch.save({"weights": torch.zeros(3)}, last)
+    else:
+        last.write_bytes(data)
+    path, state = checkpoint.newest_good(two_saves)
+    assert path.name == checkpoint.PREVIOUS and state["epoch"] == 3
+    assert str(last) in caplog.text and checkpoint.PREVIOUS in caplog.text
+    (two_saves / checkpoint.PREVIOUS).write_bytes(b"")
+    with pytest.raises(CheckpointError, match="start anew") as said:
+        checkpoint.newest_good(two_saves)
+    assert str(last) in str(said.value) and str(two_saves / checkpoint.PREVIOUS) in str(said.value)
+
+
+def test_killed_between_two_names_the_one_before_is_taken(two_saves: Path) -> None:
+    (two_saves / checkpoint.LAST).replace(two_saves / f"new.{checkpoint.LAST}")
+    assert checkpoint.newest_good(two_saves)[0].name == checkpoint.PREVIOUS
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_the_old_checkpoint(options: list[str | Path], tmp_path: Path) -> None:
+    """The limit on a file's size stands for the full disk: the write fails in its middle."""
+    run = tmp_path / "run"
+    process = start(*options, "--run", run, *EVERY_STEP)
+    wait_for_saves(run, 1, process)
+    size = (run / checkpoint.LAST).stat().st_size
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size // 2, size // 2))
+    _, said = process.communicate(timeout=LIMIT)
+    assert process.returncode == 1
+    assert "cannot be written" in said and "File too large" in said and "Traceback" not in said
+    assert not list(run.glob("*.part"))
+    checkpoint.read(run / checkpoint.LAST)

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run trains and validates on: folders in KITTI's layout, held-out frames, and synthetic scenes."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from train.frames.augment import Pair
+from train.frames.kitti import MANY_DRIVES, DataError, Frame, find_frames, leave_out, read_all, split_validation
+from train.frames.scenes import scene
+
+SCENE_SIZES = ((480, 360), (320, 227), (576, 160), (1242, 375))
+TRAINING_SEED, VALIDATION_SEED = 1_000_000, 2_000_000  # of scenes; the demo's and the tests' seeds are small
+SCENES_ONLY = 400  # scenes an epoch of a run without a data set
+SCENE_POOL = 4  # times as many scenes as an epoch shows are rendered, so that epochs differ
+SYNTHETIC = "synthetic"  # the data set's name
+
+log = logging.getLogger("train")
+
+
+@dataclass
+class RunFrames:
+    """The frames of a run.
+
+    Attributes:
+        training: to train on.
+        weights: how often an epoch shows each of them.
+        held: to validate on, by the name of the data set.
+    """
+
+    training: list[Frame] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    held: dict[str, list[Frame]] = field(default_factory=dict)
+
+    def add(self, name: str, training: list[Frame], held: list[Frame], weight: float) -> None:
+        self.training += training
+        self.weights += [weight] * len(training)
+        self.held[name] = self.held.get(name, []) + held
+
+    def fingerprint(self) -> str:
+        """Of the frames' names and the data sets that hold them out; where the folders lie does not count."""
+        names = [frame.image.name for frame in self.training]
+        names += [f"{name}: {frame.image.name}" for name, members in sorted(self.held.items()) for frame in members]
+        return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+    def read(self) -> tuple[list[Pair], dict[str, list[Pair]]]:
+        """The training pairs, and the held-out ones by data set, decoded.
+
+        Raises:
+            DataError: frames are broken; it names all of them.
+        """
+        pairs = iter(read_all([*self.training, *(frame for members in self.held.values() for frame in members)]))
+        training = list(islice(pairs, len(self.training)))
+        return training, {name: list(islice(pairs, len(members))) for name, members in self.held.items()}
+
+
+def scenes(count: int, first_seed: int) -> list[Frame]:
+    """Synthetic scenes, each of its own seed."""
+    sizes = [SCENE_SIZES[i % len(SCENE_SIZES)] for i in range(count)]
+    return [scene(i, first_seed + i, *size, time=float(i % 7)) for i, size in enumerate(sizes)]
+
+
+def split_fold(frames: Sequence[Frame], number: int, folds: int) -> tuple[list[Frame], list[Frame]]:
+    """(training, held out) of one folder for fold `number` of `folds`, from 1; each frame is held out in one fold.
+
+    As `split_validation` does: with many drives, whole ones are held out; with few, as of KITTI's three categories, a
+    part of each that hangs together, since neighbours in a drive look alike.
+    """
+    drives: dict[str, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        drives[frame.drive].append(frame)
+    held: set[Frame] = set()
+    if len(drives) >= max(MANY_DRIVES, folds):
+        held.update(frame for drive in sorted(drives)[number - 1 :: folds] for frame in drives[drive])
+    else:
+        for members in drives.values():
+            held.update(members[len(members) * (number - 1) // folds : len(members) * number // folds])
+    return [frame for frame in frames if frame not in held], [frame for frame in frames if frame in held]
+
+
+def gather(
+    folders: Sequence[Path],
+    left_out: Sequence[str],
+    validation_share: float,
+    synthetic_share: float,
+    folder_weights: Mapping[str, float],
+    fold: tuple[int, int] | None = None,
+) -> RunFrames:
+    """The frames of `folders` without the drives that are left out, and synthetic scenes.
+
+    Held out are a `validation` folder beside a `training` one, else `validation_share` of the folder; or, of a `fold`
+    (number, of how many), that fold of the folder itself. The other two are the preset's, whose files explain them.
+
+    Raises:
+        DataError: a folder is no data set, or has too few frames.
+    """
+    frames = RunFrames()
+    # A link's own name and neighbours count, not those of what it leads to.
+    once = {folder.resolve(): Path(os.path.abspath(folder)) for folder in folders}
+    found = {folder: find_frames(folder) for folder in once.values()}
+    if left_out:
+        kept = set(leave_out([f for members in found.values() for f in members], left_out))
+        found = {folder: [f for f in members if f in kept] for folder, members in found.items()}
+    for folder, members in found.items():
+        name = folder.parent.name if folder.name == "training" else folder.name
+        beside = folder.parent / "validation"
+        held = find_frames(beside) if beside.is_dir() and folder.name == "training" else []
+        held = [frame for frame in held if frame.drive not in left_out]
+        if fold is not None:
+            members, held = split_fold(members, *fold)
+        elif not held:
+            members, held = split_validation(members, validation_share)
+        if not members or not held:
+            raise DataError(f"{folder} has too few frames left to train on some and validate on others.")
+        log.info("%s: %d frames to train on, %d held out to validate.", name, len(members), len(held))
+        frames.add(name, members, held, folder_weights.get(name, 1.0))
+    if frames.training and not sum(frames.weights):
+        raise DataError("The preset's folder_weights are 0 for every folder, so that no frame would be trained on.")
+    share = synthetic_share / (1 - synthetic_share)
+    count = round(sum(frames.weights) * share) if frames.training else SCENES_ONLY
+    if count:
+        log.info("Rendering %d synthetic scenes, of which an epoch shows %d.", SCENE_POOL * count, count)
+        rendered = scenes(SCENE_POOL * count, TRAINING_SEED)
+        frames.add(SYNTHETIC, rendered, scenes(max(20, count // 10), VALIDATION_SEED), 1 / SCENE_POOL)
+    return frames

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network with everything that is known about pixels around it: what the model file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from train.network.model import STRIDE, VGGFCN8
+
+# ImageNet's statistics in RGB, which torchvision's VGG-16 weights were made with; of values 0 to 1.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+def network_size(height: int, width: int, resize: Mapping[str, Any]) -> tuple[int, int]:
+    """(height, width) at which the network sees a camera image of `height` x `width` pixels.
+
+    `resize` is {"policy": "stretch", "width": W, "height": H} or {"policy": "keep_aspect", "width": W}. The
+    latter lets the height follow the camera, rounded up to a multiple of 32 and at most 2 W, so that a
+    picture of one pixel's width does not ask for gigabytes. Sizes may be symbolic.
+    """
+    target = resize["width"]
+    if resize["policy"] == "stretch":
+        return resize["height"], target
+    rows = (height * target + width * STRIDE - 1) // (width * STRIDE) * STRIDE
+    return torch.sym_min(rows, 2 * target), target
+
+
+def normalise(rgb: Tensor) -> Tensor:
+    """Float or uint8 [batch, 3, h, w] RGB of 0 to 255, as the network wants it (float32)."""
+    mean = rgb.new_tensor(MEAN, dtype=torch.float32).view(1, 3, 1, 1) * 255
+    std = rgb.new_tensor(STD, dtype=torch.float32).view(1, 3, 1, 1) * 255
+    return (rgb.float() - mean) / std
+
+
+class RoadProbability(nn.Module):
+    """Contract 1: uint8 [batch, height, width, 3] BGR in, uint8 [batch, height, width] round(255 P(road)) out."""
+
+    def __init__(self, network: VGGFCN8, resize: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.network, self.resize = network, dict(resize)
+
+    def forward(self, image: Tensor) -> Tensor:
+        height, width = image.shape[1], image.shape[2]
+        x = image.permute(0, 3, 1, 2).float()
+        x = functional.interpolate(x, network_size(height, width, self.resize), mode="bilinear")
+        logits = self.network(normalise(x.flip(1)))
+        # Of two classes, the softmax of the second is the sigmoid of the difference.
+        road = torch.sigmoid(logits[:, 1:2] - logits[:, 0:1])
+        road = functional.interpolate(road, (height, width), mode="bilinear")
+        return (road[:, 0] * 255).round().to(torch.uint8)
