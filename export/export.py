@@ -171,8 +171,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt of a run")
     parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write")
-    parser.add_argument("--resize", choices=("stretch", "keep_aspect"), help="instead of the preset's policy")
-    parser.add_argument("--size", metavar="WxH", help="network size with --resize: 576x160, or 576 for keep_aspect")
+    parser.add_argument("--resize", choices=("stretch", "keep_aspect", "keep_area"), help="instead of the preset's")
+    parser.add_argument("--size", metavar="WxH", help="network size with --resize: 576x160, or 576 for keep_aspect; "
+                        "keep_area keeps the number of pixels")  # fmt: skip
     parser.add_argument("--images", type=Path, help="folder of real frames for the parity check")
     parser.add_argument("--licence", default=UNSTATED_LICENCE, help="of the weights, for the metadata")
     options = parser.parse_args()
@@ -194,16 +195,16 @@ def resize_from(policy: str | None, size: str | None) -> dict[str, Any] | None:
     if policy is None and size is None:
         return None
     numbers = (size or "").split("x")
-    wanted = 2 if policy == "stretch" else 1
+    wanted = 1 if policy == "keep_aspect" else 2
     right = len(numbers) == wanted and all(n.isdigit() and int(n) > 0 and int(n) % 32 == 0 for n in numbers)
     if policy is None or not right:
         raise ExportError(
-            f"--resize {policy} with --size {size} is not right: stretch takes a size such as 576x160, keep_aspect a "
-            "width such as 576, all multiples of 32."
+            f"--resize {policy} with --size {size} is not right: stretch and keep_area take a size such as 576x160, "
+            "keep_aspect a width such as 576, all multiples of 32."
         )
-    if policy == "stretch":
-        return {"policy": policy, "width": int(numbers[0]), "height": int(numbers[1])}
-    return {"policy": policy, "width": int(numbers[0])}
+    if policy == "keep_area":
+        return {"policy": policy, "pixels": int(numbers[0]) * int(numbers[1])}
+    return {"policy": policy} | dict(zip(("width", "height"), map(int, numbers), strict=False))
 
 
 if __name__ == "__main__":

@@ -12,13 +12,14 @@ from typing import Any
 import yaml
 
 from train.frames.augment import Augmentation, Crop
-from train.network.model import BILINEAR, VGGFCN8
+from train.network.model import BILINEAR, STRIDE, VGGFCN8
 
 CHOICES = {
     "autocast": ("none", "bf16", "fp16"),
     "optimizer": ("adam", "adamw"),
     "schedule": ("constant", "cosine"),
 }
+RESIZE = {"stretch": ("width", "height"), "keep_aspect": ("width",), "keep_area": ("pixels",)}
 NUMBERS = {"int": int, "float": float}
 # The smallest and the largest value of each number; a bound that is not reached itself is one of OPEN.
 RANGES = {
@@ -34,8 +35,10 @@ RANGES = {
     "ema_decay": (0, 1),
     "workers": (0, math.inf),
     "seed": (0, math.inf),
+    "frozen_blocks": (0, 5),
     "validation_share": (0, 1),
     "synthetic_share": (0, 1),
+    "teacher_share": (0, 1),
 }
 OPEN = {
     "learning_rate": 0,
@@ -61,8 +64,11 @@ class Preset:
     batch_norm: bool
     head: str
     init: str
+    teacher: str
+    teacher_share: float
     decoder_init: dict[str, float | str]
     dropout: float
+    frozen_blocks: int
     resize: dict[str, Any]
     epochs: int
     batch_size: int
@@ -83,6 +89,10 @@ class Preset:
     folder_weights: dict[str, float]
     crops: tuple[Crop, ...]
     augmentation: Augmentation
+
+    @property
+    def teacher_file(self) -> Path | None:
+        return None if self.teacher == "none" else Path(self.teacher)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as `from_dict` takes them and YAML and JSON hold them."""
@@ -114,12 +124,15 @@ def from_dict(values: dict[str, Any], where: str) -> Preset:
         mappings = {"decoder_init": decoder, "folder_weights": weights}
         preset = Preset(**{**values, **numbers, **mappings, "crops": crops, "augmentation": view})
         policy = preset.resize["policy"]
-        if policy not in ("stretch", "keep_aspect"):
-            raise ValueError("resize.policy must be stretch or keep_aspect")
-        sizes = [preset.resize["width"]] + ([preset.resize["height"]] if policy == "stretch" else [])
+        if policy not in RESIZE:
+            raise ValueError(f"resize.policy must be one of {', '.join(RESIZE)}")
+        sizes = [preset.resize[name] for name in RESIZE[policy] if name != "pixels"]
+        if policy == "keep_area" and number("resize.pixels", preset.resize["pixels"], "int") < STRIDE**2:
+            raise ValueError(f"resize.pixels must be at least {STRIDE**2}")
         VGGFCN8.check(preset.width, preset.head, preset.decoder_init)
-        if not isinstance(preset.init, str):
-            raise ValueError("init must be imagenet, none or a file")
+        for name, what in (("init", "imagenet, none or a file"), ("teacher", "none or a file")):
+            if not isinstance(getattr(preset, name), str):
+                raise ValueError(f"{name} must be {what}")
         if not isinstance(preset.batch_norm, bool):
             raise ValueError(f"batch_norm must be true or false, not {preset.batch_norm!r}")
         sizes += [v for crop in crops if not crop.whole for v in (crop.width, crop.height)]

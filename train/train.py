@@ -29,6 +29,8 @@ if importlib.util.find_spec("torch") is None:
 import torch
 
 from export.export import ExportError, export_checkpoint
+from road_seg_node.inference.model_file import ModelFileError
+from road_seg_node.inference.providers import ProviderError
 from train import preset as presets
 from train.frames.kitti import DataError
 from train.network.checkpoint import CheckpointError
@@ -60,6 +62,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--synthetic-only", action="store_true", help="train on synthetic scenes, without any data")
     parser.add_argument("--init", metavar="WEIGHTS", help="imagenet, none, or a file: torchvision's VGG-16 (.pth), a "
                         "checkpoint (.pt), a model file (.onnx); instead of the preset's")  # fmt: skip
+    parser.add_argument("--teacher", metavar="FILE", help="a checkpoint (.pt) or a model file (.onnx) whose answers "
+                        "are learned beside the ground truth, and alone where there is none")  # fmt: skip
     parser.add_argument("--run", "--run-folder", type=Path, help="folder of the run (runs/<date>-<preset>)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --run, with its data and preset")
     parser.add_argument("--save-every", type=float, default=10, metavar="MINUTES", help="besides each epoch's end (10)")
@@ -78,7 +82,7 @@ def sentences_for_mistakes() -> Iterator[None]:
     """A user's mistake ends with its sentence and exit code 2, never with a traceback."""
     try:
         yield
-    except (DataError, PresetError, ExportError, WeightsError) as error:
+    except (DataError, PresetError, ExportError, WeightsError, ModelFileError, ProviderError) as error:
         fail(f"{error}", 2)
     except (CheckpointError, TrainingError) as error:
         fail(f"{error}", 1)
@@ -160,7 +164,7 @@ def plan_of(options: argparse.Namespace, processes: Processes) -> Plan:
         if not KITTI.is_dir():
             raise DataError(KITTI_MISSING)
         options.data = [KITTI]
-    changeable = ("epochs", "init", "seed", "synthetic_share", "workers")
+    changeable = ("epochs", "init", "seed", "synthetic_share", "teacher", "workers")
     changes = {name: value for name in changeable if (value := getattr(options, name)) is not None}
     folder = options.run or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(preset_file).stem}"
     return Plan(

@@ -58,7 +58,7 @@ class ModelInfo:
     Attributes:
         name: for people, e.g. ``road_seg_compact``.
         architecture: the network, e.g. ``VGGFCN8 width 0.5``.
-        resize: how the graph resizes, ``{"policy": "stretch" | "keep_aspect", ...}``.
+        resize: how the graph resizes, ``{"policy": "stretch" | "keep_aspect" | "keep_area", ...}``.
         threshold: road where probability / 255 >= threshold; a fraction 0..1, the best on validation.
         metrics: figures by data set.
         dataset: what it was trained on.

@@ -57,7 +57,7 @@ class Augmentation:
 
 
 def crop_pair(pair: Pair, crop: Crop, resize: Mapping[str, Any], how: Augmentation, rng: np.random.Generator) -> Pair:
-    """One random view of a frame: image uint8 [h, w, 3] BGR and labels uint8 [h, w] at the crop's size.
+    """One random view of a frame: image uint8 [h, w, 3] BGR and labels or targets uint8 [h, w] at the crop's size.
 
     The frame is flipped, scaled, stretched, turned and cut in one warp. It is never scaled so far down that
     the crop would reach beyond it, except at corners that the rotation opens: those are not valid. Scales are
@@ -118,7 +118,7 @@ def change_colours(image: np.ndarray, how: Augmentation, rng: np.random.Generato
 
 
 class CropBatches(IterableDataset[tuple[Tensor, Tensor]]):
-    """One epoch's batches: images uint8 [batch, 3, h, w] RGB, labels int64 [batch, h, w].
+    """One epoch's batches: images uint8 [batch, 3, h, w] RGB, targets uint8 [batch, h, w], see `train.labels`.
 
     Every batch has one kind of crop, drawn by the crops' shares, and frames drawn without repetition from `order`, in
     which a frame stands as often as its folder's weight says; the last batch is filled up with frames from its
@@ -181,7 +181,7 @@ class CropBatches(IterableDataset[tuple[Tensor, Tensor]]):
         # Whole frames may differ in size: the smaller ones get a rest at the right and below that is not valid.
         height, width = np.max([labels.shape for _, labels in views], axis=0)
         images = np.zeros((len(views), 3, height, width), np.uint8)
-        truths = np.full((len(views), height, width), IGNORE, np.int64)
+        truths = np.full((len(views), height, width), IGNORE, np.uint8)
         for (image, labels), picture, truth in zip(views, images, truths, strict=True):
             rows, columns = labels.shape
             picture[:, :rows, :columns] = image[..., ::-1].transpose(2, 0, 1)

@@ -13,8 +13,18 @@ from itertools import islice
 from pathlib import Path
 
 from train.frames.augment import Pair
-from train.frames.kitti import MANY_DRIVES, DataError, Frame, find_frames, leave_out, read_all, split_validation
+from train.frames.kitti import (
+    MANY_DRIVES,
+    DataError,
+    Frame,
+    Unlabelled,
+    find_frames,
+    leave_out,
+    read_all,
+    split_validation,
+)
 from train.frames.scenes import scene
+from train.frames.targets import TargetsOf, from_truth
 
 SCENE_SIZES = ((480, 360), (320, 227), (576, 160), (1242, 375))
 TRAINING_SEED, VALIDATION_SEED = 1_000_000, 2_000_000  # of scenes; the demo's and the tests' seeds are small
@@ -42,7 +52,8 @@ class RunFrames:
     def add(self, name: str, training: list[Frame], held: list[Frame], weight: float) -> None:
         self.training += training
         self.weights += [weight] * len(training)
-        self.held[name] = self.held.get(name, []) + held
+        if held:
+            self.held[name] = self.held.get(name, []) + held
 
     def fingerprint(self) -> str:
         """Of the frames' names and the data sets that hold them out; where the folders lie does not count."""
@@ -50,14 +61,18 @@ class RunFrames:
         names += [f"{name}: {frame.image.name}" for name, members in sorted(self.held.items()) for frame in members]
         return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
-    def read(self) -> tuple[list[Pair], dict[str, list[Pair]]]:
-        """The training pairs, and the held-out ones by data set, decoded.
+    def read(self, targets_of: TargetsOf = from_truth) -> tuple[list[Pair], dict[str, list[Pair]]]:
+        """The training pairs of image and targets, and by data set the held-out ones of image and labels, decoded.
+
+        Args:
+            targets_of: targets of a frame and its labels.
 
         Raises:
             DataError: frames are broken; it names all of them.
         """
         pairs = iter(read_all([*self.training, *(frame for members in self.held.values() for frame in members)]))
-        training = list(islice(pairs, len(self.training)))
+        read = zip(self.training, islice(pairs, len(self.training)), strict=True)
+        training = [(image, targets_of(frame, labels)) for frame, (image, labels) in read]
         return training, {name: list(islice(pairs, len(members))) for name, members in self.held.items()}
 
 
@@ -92,19 +107,21 @@ def gather(
     synthetic_share: float,
     folder_weights: Mapping[str, float],
     fold: tuple[int, int] | None = None,
+    unlabelled: bool = False,
 ) -> RunFrames:
     """The frames of `folders` without the drives that are left out, and synthetic scenes.
 
     Held out are a `validation` folder beside a `training` one, else `validation_share` of the folder; or, of a `fold`
     (number, of how many), that fold of the folder itself. The other two are the preset's, whose files explain them.
+    `unlabelled` takes frames without ground truth too; they are not held out.
 
     Raises:
-        DataError: a folder is no data set, or has too few frames.
+        DataError: a folder is no data set, or has too few frames; or no frame has ground truth.
     """
     frames = RunFrames()
     # A link's own name and neighbours count, not those of what it leads to.
     once = {folder.resolve(): Path(os.path.abspath(folder)) for folder in folders}
-    found = {folder: find_frames(folder) for folder in once.values()}
+    found = {folder: find_frames(folder, unlabelled=unlabelled) for folder in once.values()}
     if left_out:
         kept = set(leave_out([f for members in found.values() for f in members], left_out))
         found = {folder: [f for f in members if f in kept] for folder, members in found.items()}
@@ -113,14 +130,23 @@ def gather(
         beside = folder.parent / "validation"
         held = find_frames(beside) if beside.is_dir() and folder.name == "training" else []
         held = [frame for frame in held if frame.drive not in left_out]
+        without = [frame for frame in members if isinstance(frame, Unlabelled)]
+        members = [frame for frame in members if not isinstance(frame, Unlabelled)]
+        if not members:
+            log.info("%s: %d frames to train on without ground truth.", name, len(without))
+            frames.add(name, without, held, folder_weights.get(name, 1.0))
+            continue
         if fold is not None:
             members, held = split_fold(members, *fold)
         elif not held:
             members, held = split_validation(members, validation_share)
         if not members or not held:
             raise DataError(f"{folder} has too few frames left to train on some and validate on others.")
+        members += without
         log.info("%s: %d frames to train on, %d held out to validate.", name, len(members), len(held))
         frames.add(name, members, held, folder_weights.get(name, 1.0))
+    if frames.training and not frames.held:
+        raise DataError("No frame has ground truth, so that none is left to validate on. Name a folder that has, too.")
     if frames.training and not sum(frames.weights):
         raise DataError("The preset's folder_weights are 0 for every folder, so that no frame would be trained on.")
     share = synthetic_share / (1 - synthetic_share)

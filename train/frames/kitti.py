@@ -92,6 +92,15 @@ class Frame:
         return labels_from_colours(truth, ground_truth, strict)
 
 
+@dataclass(frozen=True)
+class Unlabelled(Frame):
+    """A frame whose ground truth is not there: no pixel of it is valid."""
+
+    def read(self, strict: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        image = read_picture(self.image)
+        return image, np.full(image.shape[:2], IGNORE, np.uint8)
+
+
 def read_picture(path: Path) -> np.ndarray:
     """uint8 [H, W, 3] BGR, or DataError."""
     try:
@@ -198,18 +207,24 @@ def find_images(folder: Path) -> list[Frame]:
     return frames
 
 
-def find_frames(folder: Path) -> list[Frame]:
+def find_frames(folder: Path, unlabelled: bool = False) -> list[Frame]:
     """The pairs of a folder with `image_2/` and `gt_image_2/`, in the order of their names.
 
     Lane ground truth (`*_lane_*`) is left aside: it exists for one category and another task.
 
+    Args:
+        unlabelled: take images without ground truth too, as Unlabelled; `gt_image_2/` need not be there then.
+
     Raises:
         DataError: the folder is missing or empty, or images lack their ground truth, or the reverse.
     """
-    frames, truths = find_images(folder), {path.name for path in entries(folder / "gt_image_2")}
+    frames, truth_folder = find_images(folder), folder / "gt_image_2"
+    truths = set() if unlabelled and not truth_folder.exists() else {path.name for path in entries(truth_folder)}
+    if unlabelled:
+        frames = [f if f.ground_truth.name in truths else Unlabelled(**vars(f)) for f in frames]
 
     def check(frame: Frame) -> None:
-        if frame.ground_truth.name not in truths:
+        if frame.ground_truth.name not in truths and not unlabelled:
             raise DataError(f"{frame.image} has no ground truth: {frame.ground_truth} is missing.")
 
     def refuse(orphan: str) -> None:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,20 +17,54 @@ from train.network.model import STRIDE, VGGFCN8
 # ImageNet's statistics in RGB, which torchvision's VGG-16 weights were made with; of values 0 to 1.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+WIDEST = 6  # of keep_area's shapes: the longer side against the shorter
 
 
 def network_size(height: int, width: int, resize: Mapping[str, Any]) -> tuple[int, int]:
     """(height, width) at which the network sees a camera image of `height` x `width` pixels.
 
-    `resize` is {"policy": "stretch", "width": W, "height": H} or {"policy": "keep_aspect", "width": W}. The
-    latter lets the height follow the camera, rounded up to a multiple of 32 and at most 2 W, so that a
-    picture of one pixel's width does not ask for gigabytes. Sizes may be symbolic.
+    `resize` is one of
+
+    - {"policy": "stretch", "width": W, "height": H}: always that size;
+    - {"policy": "keep_aspect", "width": W}: the height follows the camera, rounded up to a multiple of 32 and at most
+      2 W, so that a picture of one pixel's width does not ask for gigabytes;
+    - {"policy": "keep_area", "pixels": N}: near N pixels whatever the camera's shape, so that the shape does not decide
+      how long the network takes: the one of `area_shapes` whose shape is nearest to the camera's.
+
+    Sizes may be symbolic.
     """
+    if resize["policy"] == "keep_area":
+        return _of_area(height, width, resize["pixels"])
     target = resize["width"]
     if resize["policy"] == "stretch":
         return resize["height"], target
     rows = (height * target + width * STRIDE - 1) // (width * STRIDE) * STRIDE
     return torch.sym_min(rows, 2 * target), target
+
+
+def area_shapes(pixels: int) -> list[tuple[int, int]]:
+    """Sizes (height, width) of near `pixels` pixels, multiples of 32, from the widest to the tallest."""
+    tiles = pixels / STRIDE**2
+    shapes = {}  # by height, and of equal widths the lowest
+    for columns in range(math.ceil(tiles), 0, -1):
+        rows = max(1, round(tiles / columns))
+        if max(rows, columns) <= WIDEST * min(rows, columns):
+            shapes.setdefault(rows, (rows * STRIDE, round(tiles / rows) * STRIDE))
+    return list(shapes.values()) or [(max(1, round(tiles)) * STRIDE, STRIDE)]
+
+
+def _of_area(height: int, width: int, pixels: int) -> tuple[int, int]:
+    """The network's size for keep_area; in tensors, since symbolic sizes are traced."""
+    shapes = area_shapes(pixels)
+    # A camera's shape (height / width) of at least this is nearer to the next, taller one.
+    borders = torch.tensor([math.sqrt(low * high / (w * v)) for (low, w), (high, v) in pairwise(shapes)])
+    high, wide = (torch.scalar_tensor(side, dtype=torch.float32) for side in (height, width))
+    tiles = torch.tensor(shapes)[(borders * wide <= high).sum().view(1)][0] // STRIDE
+    rows, columns = tiles[0].item(), tiles[1].item()
+    for side in (rows, columns):  # for the tracing, which does not know the table
+        torch._check(side >= 1)
+        torch._check(side <= max(map(max, shapes)))
+    return rows * STRIDE, columns * STRIDE
 
 
 def normalise(rgb: Tensor) -> Tensor:

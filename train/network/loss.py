@@ -7,21 +7,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train.labels import IGNORE
+from train.labels import CERTAIN, IGNORE
 
 
-def count_valid(labels: Tensor) -> Tensor:
-    """int64 [], the valid pixels of labels [batch, h, w]."""
-    return (labels != IGNORE).sum()
+def count_valid(targets: Tensor) -> Tensor:
+    """int64 [], the valid pixels of targets [batch, h, w]."""
+    return (targets != IGNORE).sum()
 
 
-def road_sums(logits: Tensor, labels: Tensor, dice: bool) -> Tensor:
-    """float32 [4] of logits [batch, 2, h, w] and labels [batch, h, w], over valid pixels.
+def road_sums(logits: Tensor, targets: Tensor, dice: bool) -> Tensor:
+    """float32 [4] of logits [batch, 2, h, w] and targets uint8 [batch, h, w], see `train.labels`, over valid pixels.
 
     The sums of the cross-entropy and, for `dice`, of P(road) on road, of P(road), and of road. Those of the parts of
     a batch add up to those of the batch.
     """
-    valid, road = (labels != IGNORE).float(), (labels == 1).float()
+    valid = (targets != IGNORE).float()
+    road = valid * targets / CERTAIN
     # Of two classes, the softmax of the second is the sigmoid of the difference: half the work.
     difference = logits[:, 1] - logits[:, 0]
     entropy = functional.binary_cross_entropy_with_logits(difference, road, valid, reduction="sum")

@@ -83,7 +83,8 @@ class VGGFCN8(nn.Module):
         self.width, self.batch_norm, self.head = width, batch_norm, head
         self.features = encoder_layers(width, batch_norm)
         pools = [i for i, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
-        self._pool3, self._pool4 = pools[2] + 1, pools[3] + 1
+        self.blocks = [pool + 1 for pool in pools]  # where each of the five ends
+        self._pool3, self._pool4 = self.blocks[2], self.blocks[3]
         pool5, fc = scaled(512, width), scaled(FC_CHANNELS, width)
         if head == "fc":
             self.fc6 = nn.Conv2d(pool5, fc, 7, padding=3)
@@ -140,6 +141,11 @@ class VGGFCN8(nn.Module):
                 nn.init.zeros_(layer.weight)
             else:
                 nn.init.trunc_normal_(layer.weight, std=float(std), a=-2 * float(std), b=2 * float(std))
+
+    def freeze(self, blocks: int) -> None:
+        """Leave the first `blocks` of the five blocks of convolutions as they are in training; batch norm too."""
+        for layer in self.features[: self.blocks[blocks - 1]] if blocks else ():
+            layer.requires_grad_(False)
 
     @property
     def architecture(self) -> str:

@@ -78,7 +78,10 @@ def start_from(network: VGGFCN8, source: Source | None, images: Iterable[Tensor]
         return "Starting from nothing."
     if source.network is not None:
         calibrate(source.network, images)
-    return take(network, source.weights, source.path)
+    said = take(network, source.weights, source.path)
+    if not network.batch_norm and "score_pool3.weight" not in source.weights:
+        balance(network, images)  # the scores are new: nothing relies on the size of what they read
+    return said
 
 
 def fetch(url: str) -> Path:
@@ -241,6 +244,38 @@ def _in_order(network: VGGFCN8) -> list[nn.Conv2d | nn.ConvTranspose2d]:
     for hook in hooks:
         hook.remove()
     return order
+
+
+@torch.inference_mode()
+def balance(network: VGGFCN8, batches: Iterable[Tensor]) -> None:
+    """Scale the convolutions of an encoder without batch norm so that each answers with a root mean square of 1.
+
+    ImageNet's VGG-16 has activations of 700 at pool3, 150 at pool4 and 10 at pool5, so that scores of them begin far
+    off and an optimizer's step moves them by as much. After a ReLU a factor is a factor, so the encoder computes what
+    it did, but for one factor on each of its features. It fits half precision then, too.
+
+    Args:
+        network: with weights of ImageNet.
+        batches: float [batch, 3, h, w], normalised, of the frames that are to be trained on; 100 frames are plenty.
+    """
+    convolutions = [layer for layer in network.features if isinstance(layer, nn.Conv2d)]
+    sums = {layer: torch.zeros(2, dtype=torch.float64) for layer in convolutions}
+
+    def measure(layer: nn.Module, _: tuple[Tensor, ...], answer: Tensor) -> None:
+        sums[layer] += torch.stack([torch.tensor(answer.numel()), answer.clamp(min=0).double().square().sum()])
+
+    hooks = [layer.register_forward_hook(measure) for layer in convolutions]
+    for batch in batches:
+        network.features(batch)
+    for hook in hooks:
+        hook.remove()
+    before = 1.0
+    for layer in convolutions:
+        number, squares = sums[layer].tolist()
+        size = max((squares / number) ** 0.5, 1e-12) if number else 1.0
+        layer.weight.mul_(before / size)
+        layer.bias.div_(size)
+        before = size
 
 
 @torch.inference_mode()

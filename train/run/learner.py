@@ -33,6 +33,7 @@ def new_network(preset: Preset) -> VGGFCN8:
     torch.manual_seed(preset.seed)
     network = VGGFCN8(preset.width, preset.batch_norm, preset.head, preset.dropout)
     network.reset_decoder(preset.decoder_init)
+    network.freeze(preset.frozen_blocks)
     return network
 
 
@@ -116,12 +117,12 @@ class Learner:
     def learning_rate(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def step(self, images: Tensor, labels: Tensor, epoch: int, batch: int) -> float:
+    def step(self, images: Tensor, targets: Tensor, epoch: int, batch: int) -> float:
         """One update; returns the loss of the whole batch.
 
         Args:
             images: this process's share of the batch, uint8 [share, 3, h, w] RGB.
-            labels: int64 [share, h, w].
+            targets: uint8 [share, h, w], see `train.labels`.
             epoch: the step's place in the run, from 0.
             batch: its place in the epoch, from 0.
 
@@ -132,7 +133,7 @@ class Learner:
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))  # for dropout
         self.network.train()
         self.optimizer.zero_grad()
-        loss = self._accumulate(images, labels.to(self.device, non_blocking=True))
+        loss = self._accumulate(images, targets.to(self.device, non_blocking=True))
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.preset.gradient_clip or math.inf)
         loss_now, norm_now = torch.stack([loss, norm]).tolist()
@@ -147,11 +148,11 @@ class Learner:
         self.averaged.update_parameters(self.network)
         return float(loss_now)
 
-    def _accumulate(self, images: Tensor, labels: Tensor) -> Tensor:
+    def _accumulate(self, images: Tensor, targets: Tensor) -> Tensor:
         """Add the gradient of a batch's loss, part by part; returns the loss, float32 [], of all processes' shares."""
         dtype = self.dtype
-        valid, total = self.processes.sum(count_valid(labels)), torch.zeros((), device=self.device)
-        parts = list(zip(images.tensor_split(self.parts), labels.tensor_split(self.parts), strict=True))
+        valid, total = self.processes.sum(count_valid(targets)), torch.zeros((), device=self.device)
+        parts = list(zip(images.tensor_split(self.parts), targets.tensor_split(self.parts), strict=True))
         for i, (some, truth) in enumerate(parts):
             x = normalise(some.to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
             # The processes exchange gradients once a step, with the last part.

@@ -16,7 +16,7 @@ OPTIMIZERS = {"adam": Adam, "adamw": AdamW}  # weight decay as L2 in the loss, o
 
 def optimizer(network: nn.Module, preset: Preset) -> Optimizer:
     """The preset's optimizer. Weight decay is for convolutions: on biases and batch norm it only harms."""
-    parameters = list(network.parameters())
+    parameters = [p for p in network.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": preset.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},

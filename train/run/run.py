@@ -147,9 +147,9 @@ class Run:
             leave=False,
         )
         start = time.monotonic()
-        for images, labels in progress:
+        for images, targets in progress:
             try:
-                loss = self.learner.step(images, labels, self.epoch, self.batch)
+                loss = self.learner.step(images, targets, self.epoch, self.batch)
             except NotFiniteError as error:
                 raise TrainingError(self.advice(str(error))) from None
             self.check_growth(loss)

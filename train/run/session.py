@@ -15,6 +15,7 @@ from typing import Any
 from train.frames.augment import CropBatches, Pair
 from train.frames.datasets import SYNTHETIC, RunFrames, gather
 from train.frames.kitti import DataError
+from train.frames.targets import TargetsOf, from_truth
 from train.network import checkpoint
 from train.network.contract import normalise
 from train.network.weights import find_weights, start_from
@@ -24,6 +25,7 @@ from train.run.distributed import Processes
 from train.run.events import Events
 from train.run.learner import Learner, check_share, new_network
 from train.run.run import Run
+from train.run.teacher import Teacher
 from train.score.answers import Checkpoint, ModelFile
 from train.score.evaluation import evaluate
 from train.score.tally import PERSPECTIVE
@@ -93,10 +95,11 @@ def carry_out(plan: Plan, processes: Processes, export: Export) -> None:
         preset.synthetic_share,
         preset.folder_weights,
         plan.fold,
+        unlabelled=preset.teacher_file is not None,
     )
     if plan.resume:
         run_folder.check_frames(folder, frames.fingerprint())
-    training, held = frames.read()
+    training, held = frames.read(teaching(preset, folder, frames, processes))
     batches = batches_of(training, frames.weights, preset)
     network = new_network(preset)
     if saved is None:
@@ -127,6 +130,17 @@ def carry_out(plan: Plan, processes: Processes, export: Export) -> None:
         if processes.first:
             finish(plan, frames, export)
             run_folder.close_log()
+
+
+def teaching(preset: Preset, folder: Path, frames: RunFrames, processes: Processes) -> TargetsOf:
+    """What the network is to answer: the ground truth, mixed with a teacher's answers where there is one."""
+    if preset.teacher_file is None:
+        return from_truth
+    teacher = Teacher(preset.teacher_file, preset.teacher_share, folder)
+    if processes.first:
+        teacher.answer(frames.training)
+    processes.any(False)  # the others wait for it
+    return teacher.targets
 
 
 def batches_of(pairs: list[Pair], weights: list[float], preset: Preset) -> CropBatches:

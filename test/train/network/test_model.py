@@ -39,11 +39,31 @@ def test_logits_have_the_size_of_the_input_and_every_parameter_learns(head: str)
         ((375, 1242), {"policy": "keep_aspect", "width": 384}, (128, 384)),
         ((360, 480), {"policy": "keep_aspect", "width": 384}, (288, 384)),
         ((1000, 1), {"policy": "keep_aspect", "width": 384}, (768, 384)),
+        ((375, 1242), {"policy": "keep_area", "pixels": 640 * 192}, (192, 640)),
+        ((480, 640), {"policy": "keep_area", "pixels": 640 * 192}, (288, 416)),
+        ((1, 1000), {"policy": "keep_area", "pixels": 640 * 192}, (160, 768)),
         ((375, 1242), {"policy": "stretch", "width": 576, "height": 160}, (160, 576)),
     ],
 )
 def test_network_size(camera: tuple[int, int], resize: dict[str, int | str], expected: tuple[int, int]) -> None:
     assert network_size(*camera, resize) == expected
+
+
+def test_a_cameras_shape_does_not_decide_how_many_pixels_the_network_sees() -> None:
+    pixels = 512 * 160
+    for width, height in ((1242, 375), (1920, 1080), (640, 480), (640, 640), (480, 640), (320, 227), (1280, 384)):
+        rows, columns = network_size(height, width, {"policy": "keep_area", "pixels": pixels})
+        assert rows % 32 == columns % 32 == 0
+        assert rows * columns == pytest.approx(pixels, rel=0.05)
+        assert columns / rows == pytest.approx(width / height, rel=0.2)
+
+
+def test_frozen_blocks_learn_nothing_and_the_others_do() -> None:
+    network = VGGFCN8(1 / 16, batch_norm=True, head="pool5")
+    network.freeze(2)
+    network(torch.randn(2, 3, 64, 64)).square().mean().backward()
+    still = {name for name, p in network.named_parameters() if p.grad is None}
+    assert still == {f"features.{name}" for name, _ in network.features[: network.blocks[1]].named_parameters()}
 
 
 def test_answer_is_bytes_of_the_cameras_size_and_reads_bgr() -> None:

@@ -27,6 +27,7 @@ from train.network.model import VGGFCN8
 from train.network.weights import (
     IMAGENET_URL,
     WeightsError,
+    balance,
     calibrate,
     fetch,
     find_weights,
@@ -109,6 +110,37 @@ def test_a_calibrated_network_answers_in_training_nearly_what_it_answers_afterwa
         for batch, expected in zip(batches, road, strict=True):
             in_training = network.train()(batch).softmax(1)[:, 1]
             assert (in_training - expected).abs().mean() < 0.02
+
+
+def test_a_balanced_encoder_computes_what_it_did_but_for_the_size_of_each_layers_answers(
+    batches: list[torch.Tensor],
+) -> None:
+    torch.manual_seed(0)
+    network = VGGFCN8(1 / 16, head="pool5").eval()
+    for number, layer in enumerate(network.features):
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.weight.data.mul_(1 + number % 3)  # as unlike in size as ImageNet's, and with biases that matter
+            layer.bias.data.normal_(std=0.1)
+    ends = [network.blocks[2], network.blocks[4]]
+    with torch.inference_mode():
+        before = [network.features[:end](batches[0]) for end in ends]
+        balance(network, batches)
+        x = batches[0]
+        for layer in network.features:
+            x = layer(x)
+            if isinstance(layer, torch.nn.ReLU):
+                assert float(x.square().mean().sqrt()) == pytest.approx(1, abs=0.2)  # over both batches it is 1
+        for end, was in zip(ends, before, strict=True):
+            now = network.features[:end](batches[0])
+            torch.testing.assert_close(now, was * (now.norm() / was.norm()), rtol=1e-3, atol=1e-4)
+
+
+def test_what_a_run_has_learned_is_not_balanced_anew(tmp_path: Path, batches: list[torch.Tensor]) -> None:
+    learned = VGGFCN8(1 / 16, head="pool5")
+    checkpoint = saved(tmp_path / "best.pt", {"model": learned.state_dict(), "preset": {}})
+    network = VGGFCN8(1 / 16, head="pool5")
+    begin(network, checkpoint, batches)
+    assert torch.equal(network.features[0].weight, learned.features[0].weight)
 
 
 def exported(folder: Path, network: VGGFCN8) -> Path:

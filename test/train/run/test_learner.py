@@ -6,12 +6,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from train import preset as presets
-from train.labels import IGNORE
+from train.labels import CERTAIN, IGNORE
 from train.network.loss import count_valid, road_loss, road_sums
 from train.preset import Preset, PresetError
 from train.run.distributed import Processes
@@ -33,10 +34,10 @@ def batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Ten frames whose numbers of valid pixels differ widely."""
     rng = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (10, 3, 32, 64), dtype=torch.uint8, generator=rng)
-    labels = (images[:, 0] > 100).long()
+    targets = (images[:, 0] > 100).to(torch.uint8) * CERTAIN
     for i in range(10):
-        labels[i, : 3 * i] = IGNORE
-    return images, labels
+        targets[i, : 3 * i] = IGNORE
+    return images, targets
 
 
 def gradients(learner: Learner) -> dict[str, torch.Tensor]:
@@ -45,15 +46,28 @@ def gradients(learner: Learner) -> dict[str, torch.Tensor]:
 
 def test_the_loss_is_the_mean_cross_entropy_of_valid_pixels() -> None:
     torch.manual_seed(0)
-    logits, labels = torch.randn(10, 2, 32, 64), batch()[1]
-    loss = road_loss(road_sums(logits, labels, dice=False), count_valid(labels), 1.0, dice_weight=0.0)
+    logits, targets = torch.randn(10, 2, 32, 64), batch()[1]
+    loss = road_loss(road_sums(logits, targets, dice=False), count_valid(targets), 1.0, dice_weight=0.0)
+    labels = torch.where(targets == IGNORE, IGNORE, targets // CERTAIN).long()
     torch.testing.assert_close(loss, functional.cross_entropy(logits, labels, ignore_index=IGNORE))
 
 
+def test_a_graded_target_is_best_answered_with_itself() -> None:
+    targets = torch.full((1, 8, 8), 3 * CERTAIN // 4, dtype=torch.uint8)
+    difference = torch.linspace(-4, 4, 801)
+    losses = [
+        float(road_loss(road_sums(logits, targets, dice=False), count_valid(targets), 1.0, dice_weight=0.0))
+        for d in difference
+        for logits in [torch.stack([torch.zeros(1, 8, 8), d.expand(1, 8, 8)], 1)]
+    ]
+    best = float(torch.sigmoid(difference[int(np.argmin(losses))]))
+    assert best == pytest.approx(float(targets[0, 0, 0]) / CERTAIN, abs=0.003)
+
+
 def test_dice_is_nothing_where_all_road_is_found() -> None:
-    labels = batch()[1]
-    logits = torch.stack([50.0 * (labels != 1), 50.0 * (labels == 1)], 1)
-    for truth, expected in ((labels, 0.0), ((labels == 0).long(), 1.0)):
+    targets = batch()[1]
+    logits = torch.stack([50.0 * (targets != CERTAIN), 50.0 * (targets == CERTAIN)], 1)
+    for truth, expected in ((targets, 0.0), ((targets == 0).to(torch.uint8) * CERTAIN, 1.0)):
         assert float(road_loss(road_sums(logits, truth, dice=True), count_valid(truth), 1.0, 1.0)) == pytest.approx(
             expected, abs=0.01
         )
