@@ -37,6 +37,7 @@ import numpy as np
 
 from road_seg_node.inference import RoadSegmenter, model_file
 from road_seg_node.inference.model_file import ModelFileError, ModelInfo
+from road_seg_node.inference.processor import EXACT_BITS
 from road_seg_node.inference.providers import ProviderError
 from train.frames.kitti import IMAGE_ENDINGS, DataError, find_frames, read_picture
 from train.score.metrics import RoadCounts
@@ -112,8 +113,10 @@ def lowered_nodes(graph: onnx.GraphProto, keep_float: Sequence[str], where: Path
 def to_int8(model: Path, output: Path, nodes: Sequence[onnx.NodeProto], pictures: Sequence[Path]) -> None:
     """Write `model` to `output` with `nodes` between QuantizeLinear and DequantizeLinear.
 
-    Weights are int8, symmetric, one scale per output channel; activations uint8, each between the least and the
-    largest value on `pictures`: what VNNI multiplies without conversion. A ReLU becomes the clipping at zero.
+    Weights are int8, symmetric, one scale per output channel, within -64..64; activations uint8, each between the least
+    and the largest value on `pictures`: what VNNI multiplies without conversion. Processors without VNNI add two
+    products in 16 bits, which weights of all 8 bits overflow (road_seg_node/inference/processor.py says more); with
+    these 7 bits every processor is exact. A ReLU becomes the clipping at zero.
     """
     quantize_static(
         model,
@@ -125,6 +128,7 @@ def to_int8(model: Path, output: Path, nodes: Sequence[onnx.NodeProto], pictures
         per_channel=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
+        reduce_range=True,  # EXACT_BITS, of the weights alone
     )
 
 
@@ -226,6 +230,8 @@ def quantize(
 
         threshold = info.threshold
         metrics: dict[str, Any] = {"precision": precision, "threshold": threshold, "kept_float": list(keep_float)}
+        if precision == "int8":
+            metrics["weight_bits"] = EXACT_BITS
         metrics["calibration_frames"] = {_short(path): len(group) for path, group in pictures.items()}
         metrics["float_file"] = before.info.metrics
         for key in ("road_iou", "float_road_iou", "best_threshold", "differences"):

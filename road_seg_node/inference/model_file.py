@@ -60,7 +60,7 @@ class ModelInfo:
         architecture: the network, e.g. ``VGGFCN8 width 0.5``.
         resize: how the graph resizes, ``{"policy": "stretch" | "keep_aspect" | "keep_area", ...}``.
         threshold: road where probability / 255 >= threshold; a fraction 0..1, the best on validation.
-        metrics: figures by data set.
+        metrics: figures by data set; of an int8 file also how many bits its weights have, as `weight_bits`.
         dataset: what it was trained on.
         licence: the licence of the weights.
         checkpoint_sha256: of the checkpoint it was exported from.

@@ -5,7 +5,7 @@ ERROR: a transition failed and the node is not active; or, of the last seconds' 
 none was answered.
 WARN: the node is active and enabled, and no image has come for image_timeout seconds, a publisher's QoS does not fit,
 or one in twenty images is lost on the way; or some of the last seconds' frames were malformed, stale, or failed; or
-the model's file could not be loaded again.
+the model's file could not be loaded again, or its masks may be wrong on this processor.
 OK: otherwise.
 """
 
@@ -68,6 +68,8 @@ def _level(condition: Condition) -> tuple[bytes, str]:
     if faults:
         came = condition.report.recently_received
         return DiagnosticStatus.WARN, f"of the last {came} frames {', '.join(faults)}"
+    if condition.segmenter is not None and condition.segmenter.caveat:
+        return DiagnosticStatus.WARN, f"the masks may be wrong: {condition.segmenter.caveat}"
     return DiagnosticStatus.OK, _doing(condition)
 
 

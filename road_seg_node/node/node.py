@@ -129,6 +129,8 @@ class RoadSegNode(ManagedNode):
             f"Model {info.name} ({info.architecture}) on {segmenter.provider} in {segmenter.precision}, threshold "
             f"{self._threshold(segmenter):.3f}; its golden answer differs by {segmenter.golden_difference} of 255."
         )
+        if segmenter.caveat:
+            log.warn(f"The masks may be wrong: {segmenter.caveat}.")
 
     def _threshold(self, segmenter: RoadSegmenter) -> float:
         return segmenter.info.threshold if self.values.threshold is None else self.values.threshold

@@ -5,20 +5,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, numpy_helper
+from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from tiny_model import tiny_info, write_tiny_model
 
 from export.export import to_onnx
-from export.quantize import LARGEST_LOSS, QuantizeError, quantize
+from export.quantize import LARGEST_LOSS, Pictures, QuantizeError, quantize
 from road_seg_node.inference import RoadSegmenter, model_file, road_mask
 from road_seg_node.inference.model_file import ModelFileError
+from road_seg_node.inference.processor import products_overflow
+from road_seg_node.inference.providers import ProviderError
 from road_seg_node.node.parameters import SHIPPED_MODEL
 from road_seg_node.synthetic_road.scene import Road
 from train.frames.kitti import DataError, find_frames
@@ -76,6 +81,36 @@ def frames(tmp_path_factory: pytest.TempPathFactory, float_file: Path) -> Path:
     return folder
 
 
+def exact(file: Path) -> onnxruntime.InferenceSession:
+    """A session that computes an int8 file as it is written: dequantised, multiplied in fp32, quantised again."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+def answer(session: onnxruntime.InferenceSession, image: np.ndarray) -> np.ndarray:
+    return session.run([model_file.OUTPUT_NAME], {model_file.INPUT_NAME: image[np.newaxis]})[0][0]
+
+
+@pytest.fixture(scope="module")
+def eight_bit_file(tmp_path_factory: pytest.TempPathFactory, float_file: Path, frames: Path) -> Path:
+    """Quantised as ONNX Runtime does by itself, with weights of all 8 bits, on a processor that computes them right."""
+    output = tmp_path_factory.mktemp("eight") / "road.int8.onnx"
+    quantize_static(
+        float_file,
+        output,
+        Pictures(sorted((frames / "image_2").iterdir())),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=["Conv"],
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
+    golden = answer(exact(output), model_file.golden_image())
+    model_file.write(onnx.load(output), replace(model_file.read(float_file).info, golden=golden), output)
+    return output
+
+
 @pytest.fixture(scope="module")
 def int8_file(tmp_path_factory: pytest.TempPathFactory, float_file: Path, frames: Path) -> Path:
     output = tmp_path_factory.mktemp("int8") / "road.int8.onnx"
@@ -129,6 +164,8 @@ def test_weights_are_int8_per_channel_and_no_float_lies_between(int8_file: Path)
             assert tensors[activation.input[2]].data_type == TensorProto.UINT8
             assert tensors[weight.input[1]].dims == tensors[weight.input[0]].dims[:1], "one scale a channel"
             assert not numpy_helper.to_array(tensors[weight.input[2]]).any(), "symmetric"
+            largest = np.abs(numpy_helper.to_array(tensors[weight.input[0]]).astype(int)).max()
+            assert largest == 64 and 2 * 255 * largest < 2**15, "two products fit into 16 bits"
             after = [reader.op_type for reader in graph.node if node.output[0] in reader.input]
             assert after == ["QuantizeLinear"]
 
@@ -142,10 +179,50 @@ def test_it_answers_nearly_as_the_float_file(float_file: Path, int8_file: Path, 
     assert abs(answers[0] - answers[1]).mean() < 2
 
 
+@pytest.mark.parametrize("provider", ["cpu", "openvino"])
+@pytest.mark.parametrize("size", [(375, 1242), (64, 64), (101, 333)])
+def test_every_processor_computes_what_is_written_in_the_file(
+    int8_file: Path, provider: str, size: tuple[int, int]
+) -> None:
+    image = Road(50).render(size[1], size[0])[0]
+    segmenter = RoadSegmenter(int8_file, provider)
+    difference = abs(segmenter.probability(image).astype(int) - answer(exact(int8_file), image))
+    assert difference.mean() < 0.1 and difference.max() <= 4
+    assert segmenter.caveat == ""
+
+
+@pytest.mark.parametrize("provider", ["cpu", "openvino"])
+def test_weights_of_all_8_bits_are_told_where_they_overflow(eight_bit_file: Path, provider: str) -> None:
+    """This network's answer is then so far off that it is refused; the sentence is the same."""
+    try:
+        said = RoadSegmenter(eight_bit_file, provider).caveat
+    except ProviderError as refused:
+        said = str(refused)
+    told = f"the int8 model {eight_bit_file} does not say that its weights fit into 7 bits" in said
+    assert told == bool(said) == products_overflow(), said
+
+
+@pytest.mark.parametrize("provider", ["cpu", "openvino"])
+def test_of_an_int8_file_single_pixels_may_be_far_off(int8_file: Path, tmp_path: Path, provider: str) -> None:
+    """As where a step is rounded the other way at the road's edge; of a float file none may."""
+    info = model_file.read(int8_file).info
+    for share, right in ((0.009, True), (0.011, False)):
+        golden = info.golden.copy().ravel()
+        golden[: int(share * golden.size)] ^= 128
+        path = tmp_path / f"{share}.onnx"
+        model_file.write(onnx.load(int8_file), replace(info, golden=golden.reshape(info.golden.shape)), path)
+        if right:
+            assert RoadSegmenter(path, provider).golden_difference > 100
+        else:
+            with pytest.raises(ProviderError, match=r"and by more than 32 on 1\.\d\d% of its pixels"):
+                RoadSegmenter(path, provider)
+
+
 def test_the_accuracy_before_and_after_is_in_the_metadata(float_file: Path, int8_file: Path, frames: Path) -> None:
     segmenter = RoadSegmenter(int8_file, "cpu")
     metrics = segmenter.info.metrics
-    assert (metrics["precision"], metrics["calibration_frames"]) == ("int8", {"set/validation": FRAMES})
+    assert (metrics["precision"], metrics["weight_bits"]) == ("int8", 7)
+    assert metrics["calibration_frames"] == {"set/validation": FRAMES}
     assert metrics["float_file"] == RoadSegmenter(float_file, "cpu").info.metrics
     assert metrics["float_road_iou"] == {"set/validation": 1.0}
     counts = RoadCounts()

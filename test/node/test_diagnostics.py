@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from onnx import TensorProto, helper
+from tiny_model import tiny_graph, tiny_info
 
 pytest.importorskip("diagnostic_msgs.msg", reason="needs ROS's diagnostic_msgs")
 
 from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 
+from road_seg_node.inference import RoadSegmenter, model_file  # noqa: E402
+from road_seg_node.inference.processor import products_overflow  # noqa: E402
 from road_seg_node.node.diagnostics import Condition, status  # noqa: E402
 from road_seg_node.node.frame_accounts import Fate, FrameAccounts  # noqa: E402
 
@@ -65,6 +70,20 @@ def condition(fates: dict[Fate, int] | None = None, **changes: Any) -> Condition
 def test_level_and_message(found: Condition, level: bytes, message: str) -> None:
     told = status(found)
     assert (told.level, told.message) == (level, message)
+
+
+def test_int8_weights_that_overflow_here_are_a_warning(tmp_path: Path) -> None:
+    """Everywhere else, and with weights of 7 bits, there is nothing to warn of."""
+    model = tiny_graph()
+    scale = helper.make_tensor("scale", TensorProto.FLOAT, [], [1.0])
+    model.graph.initializer.extend([scale, helper.make_tensor("bytes", TensorProto.INT8, [1], [1])])
+    model.graph.node.append(helper.make_node("DequantizeLinear", ["bytes", "scale"], ["unused"]))
+    for bits, overflow in ((8, products_overflow()), (None, products_overflow()), (7, False)):
+        model_file.write(model, tiny_info(metrics={"weight_bits": bits} if bits else {}), tmp_path / "m.onnx")
+        segmenter = RoadSegmenter(tmp_path / "m.onnx", "cpu")
+        told = status(condition({Fate.ANSWERED: 30}, segmenter=segmenter, threshold=0.5))
+        assert told.level == (WARN if overflow else OK)
+        assert told.message.startswith("the masks may be wrong: the int8 model") == overflow
 
 
 def test_several_nodes_can_be_told_apart() -> None:

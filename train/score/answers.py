@@ -19,11 +19,13 @@ class Answers(Protocol):
 
     Attributes:
         title: what answers, for people.
+        caveat: why its answers may be off on this machine, or empty.
         threshold: from which probability a robot would call a pixel road.
         lane_note: what its answer to the ego lane is.
     """
 
     title: str
+    caveat: str
     threshold: float
     lane_note: str
 
@@ -43,6 +45,7 @@ class Answers(Protocol):
 class _Model:
     """A network knows the road alone; against the ego lane it is judged by what it takes for road."""
 
+    caveat = ""
     lane_note = "um_lane compares the model's road with the ego lane's ground truth, since the model knows no lanes."
 
     def check(self, frames: Iterable[Frame]) -> None:
@@ -60,7 +63,7 @@ class ModelFile(_Model):
 
     def __init__(self, path: Path) -> None:
         self.segmenter = RoadSegmenter(path, "cpu")
-        self.threshold = self.segmenter.info.threshold
+        self.caveat, self.threshold = self.segmenter.caveat, self.segmenter.info.threshold
         self.title = f"{path}: {self.segmenter.info.architecture}, threshold {self.threshold:.3f}"
 
     def road(self, frame: Frame, image: np.ndarray) -> np.ndarray:
@@ -97,6 +100,7 @@ class Checkpoint(_Model):
 class Predictions:
     """A folder of 8-bit grey PNGs named as KITTI's ground truth: um_road_000000.png, and um_lane_000000.png if any."""
 
+    caveat = ""
     lane_note = "um_lane compares the um_lane_*.png predictions with the ego lane's ground truth."
 
     def __init__(self, folder: Path) -> None:

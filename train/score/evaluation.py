@@ -56,6 +56,8 @@ def evaluate(
         report.prepare(out)
     tally = Tally()
     print(answers.title)
+    if answers.caveat:
+        print(f"The figures may be off on this machine: {answers.caveat}.")
     print(f"{'data set (frames)':36} {'road IoU':>9} {'at 0.5':>7} {'best':>7} {'at':>6}")
     for name, members in sets.items():
         counted_by = workers.count if workers else partial(count, answers)
