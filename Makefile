@@ -15,7 +15,7 @@ help:
 	@echo "make setup                install what training needs too into .venv"
 	@echo "make test                 install what training needs too, then lint and run every test"
 	@echo "make lint                 ruff, mypy and codespell only"
-	@echo "make clean                remove .venv, demo_output and what builds and tools have left"
+	@echo "make clean                remove what make, the demo, builds and tools have left, and nothing else"
 	@echo "make PYTHON=python3.12 …  with another Python (3.10 to 3.13)"
 
 demo:
@@ -33,5 +33,4 @@ lint:
 	$(ALL) python -m codespell_lib
 
 clean:
-	rm -rf .venv demo_output build install log .pytest_cache .mypy_cache .ruff_cache
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@$(PYTHON) scripts/clean.py

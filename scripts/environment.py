@@ -7,13 +7,13 @@
 - ONNX Runtime: the build for NVIDIA GPUs where nvidia-smi finds one, else the one for the CPU; they overwrite each
   other, so never both.
 
-What was installed is noted in .venv/road_seg.json, and nothing is done while it still holds. Standard library only,
-and no syntax that an older Python cannot read, so that its message reaches the user.
+What was installed is noted in .venv, and nothing is done while it still holds; a .venv that was not made here is left
+alone, see venv_folder.py. Standard library only, and no syntax that an older Python cannot read, so that its message
+reaches the user.
 """
 
 import fcntl
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -22,11 +22,10 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from venv_folder import ROOT, VENV, Failed, Hopeless, check_ours, noted, remove_venv, say, write_note
+
 REQUIREMENTS = ROOT / "requirements"
-VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / "bin" / "python"
-NOTE = VENV / "road_seg.json"
 LOG = VENV / "install.log"
 OLDEST, NEWEST = (3, 10), (3, 13)
 OLDEST_ROS = "jazzy"  # their names are in the order of the alphabet
@@ -40,19 +39,9 @@ ROS_VARIABLES = (
     "RMW_IMPLEMENTATION",
     "ROS_DISTRO",
 )
+# pip's settings that change what is installed; where from, and through which proxy, stays the user's affair.
+PIP_VARIABLES = ("PIP_DRY_RUN", "PIP_EDITABLE", "PIP_NO_DEPS", "PIP_PYTHON", "PIP_REQUIREMENT")
 ROS_PACKAGES = ("rclpy", "sensor_msgs", "std_srvs", "diagnostic_msgs", "nav_msgs")
-
-
-class Failed(Exception):
-    """A step failed; the message says what to do."""
-
-
-class Unreachable(Failed):
-    """What is wanted cannot be had, so that making .venv anew would not help."""
-
-
-def say(sentence):
-    print("[environment] " + sentence, flush=True)
 
 
 def output_of(command, environ=None):
@@ -118,28 +107,24 @@ def wanted_note(everything):
     return {"kind": kind, "requirements": digest.hexdigest(), "everything": everything}
 
 
-def noted():
-    try:
-        return json.loads(NOTE.read_text())
-    except (OSError, ValueError):
-        return {}
-
-
 def works():
     return output_of([str(VENV_PYTHON), "-c", "import pip"]) is not None
 
 
 def make_venv(kind):
     check_venv()
-    if VENV.exists():
-        shutil.rmtree(VENV)
+    remove_venv()
+    VENV.mkdir()
+    write_note({})
     say(f"Making .venv with Python {platform.python_version()} ...")
     # Not the Python of a .venv that was active and is now removed.
     python = getattr(sys, "_base_executable", sys.executable) if Path(sys.prefix) == VENV else sys.executable
     command = [python, "-m", "venv", str(VENV)]
     if kind["ros"]:
         command.append("--system-site-packages")
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(kind), check=False
+    )
     if done.returncode:
         raise Failed(
             "Python could not make .venv. On Debian and Ubuntu: sudo apt install python3-venv. It said: "
@@ -192,6 +177,7 @@ def check_platform(kind):
 
 def install(note):
     """Installs what `note` says, and writes it down once everything can be imported."""
+    check_ours()
     write_note({**note, "requirements": "not yet installed"})
     wanted, pinned = requirements_and_constraints(note)
     (VENV / "requirements.txt").write_text("\n".join(wanted) + "\n")
@@ -206,6 +192,8 @@ def install(note):
     say(f"Installing into .venv: {', '.join(parts)}. The log is .venv/install.log.")
     command = [str(VENV_PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
     command += ["-r", str(VENV / "requirements.txt"), "-c", str(VENV / "constraints.txt")]
+    # Into .venv, even where the user's settings for pip say --user or name another place.
+    command += ["--no-user", "--target=", "--prefix=" + str(VENV), "--root=/"]
     start = time.monotonic()
     lines = followed(command, environment(kind))
     if lines:
@@ -246,16 +234,16 @@ def followed(command, environ):
 
 
 def advice(said):
-    """What to do about pip's failure. Raises Unreachable where what is wanted cannot be had."""
+    """What to do about pip's failure. Raises Hopeless where what is wanted cannot be had."""
     log = LOG.read_text()
     signs = ("name resolution", "NewConnection", "ConnectTimeout", "ReadTimeout", "ProxyError")
     if any(sign in log for sign in (*signs, "No matching distribution")):
-        raise Unreachable(
+        raise Hopeless(
             "The packages could not be had from PyPI: check the network, and pip's settings for proxy and index, then "
             f"call make again. The log is .venv/install.log. Its last words:\n{said}"
         )
     if "ResolutionImpossible" in log:  # pip says so too where an index does not have the pinned version
-        raise Unreachable(
+        raise Hopeless(
             "pip found no set of packages that fit together. Either its index lacks one that is pinned (pip config "
             "list), or one of the sourced ROS 2 or of the system stands against requirements/lock.txt; in a terminal "
             f"without ROS 2 none does. The log is .venv/install.log. Its last words:\n{said}"
@@ -280,12 +268,6 @@ def check_result(kind):
         raise Failed(f"{package} cannot be imported from .venv. {do}")
 
 
-def write_note(note):
-    beside = NOTE.with_suffix(".part")
-    beside.write_text(json.dumps(note, indent=2) + "\n")
-    beside.replace(NOTE)
-
-
 def prepare(everything):
     """Makes .venv what it has to be, and returns its kind."""
     check_python()
@@ -299,15 +281,16 @@ def prepare(everything):
     try:
         wanted, found = wanted_note(everything), noted()
         fits = found.get("kind") == wanted["kind"] and works()
-        wanted["everything"] = everything or (fits and found["everything"])
+        wanted["everything"] = everything or (fits and found.get("everything", False))
         if fits and found == wanted:
             return wanted["kind"]
+        check_ours()
         check_platform(wanted["kind"])
         if fits:
             say("What .venv needs has changed, or was not installed to its end.")
             try:
                 install(wanted)
-            except Unreachable:
+            except Hopeless:
                 raise
             except Failed as error:
                 say(f"{error}\n.venv seems damaged: making it anew.")
@@ -330,8 +313,9 @@ def environment(kind):
         for name in ROS_VARIABLES:
             if name != "LD_LIBRARY_PATH" or "AMENT_PREFIX_PATH" in os.environ:
                 environ.pop(name, None)
-    # Left by another environment with ROS 2 from PyPI; this one has to find its own libraries.
-    environ.pop("_ROS_WHEELS_BOOTSTRAP_COMPLETE", None)
+    # The first is left by another environment with ROS 2 from PyPI; this one has to find its own libraries.
+    for name in ("_ROS_WHEELS_BOOTSTRAP_COMPLETE", "PYTHONHOME", *PIP_VARIABLES):
+        environ.pop(name, None)
     environ["VIRTUAL_ENV"] = str(VENV)
     environ["PATH"] = os.pathsep.join([str(VENV / "bin"), environ.get("PATH", os.defpath)])
     return environ
@@ -343,6 +327,9 @@ def main():
         kind = prepare(everything=what == "all")
     except Failed as error:
         print("[environment] " + str(error), file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"[environment] .venv could not be prepared: {error}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\n[environment] Interrupted; the next make goes on from here.", file=sys.stderr)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
-import importlib.util
 import os
 import re
 import subprocess
@@ -202,17 +201,3 @@ def test_make_alone_lists_every_target() -> None:
     assert phony
     for target in set(phony[1].split()) - {"help"}:
         assert f"make {target} " in said
-
-
-@pytest.mark.parametrize("gpu", [False, True])
-@pytest.mark.parametrize("everything", [False, True])
-def test_one_build_of_onnxruntime_and_no_torch_on_the_robot(gpu: bool, everything: bool) -> None:
-    spec = importlib.util.spec_from_file_location("environment", REPOSITORY / "scripts" / "environment.py")
-    assert spec and spec.loader
-    environment = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(environment)
-    note = {"kind": {"ros": "", "gpu": gpu}, "everything": everything}
-    wanted = names(environment.requirements_and_constraints(note)[0])
-    assert wanted & {"onnxruntime", "onnxruntime-gpu"} == {"onnxruntime-gpu" if gpu else "onnxruntime"}
-    assert ("torch" in wanted) == ("pytest" in wanted) == everything
-    assert "ros-rclpy" in wanted
