@@ -24,10 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from road_seg_node.camera.sources import HEIGHT, WIDTH
 from road_seg_node.node.frame_accounts import WINDOW
-from road_seg_node.node.parameters import SHIPPED_MODEL
 from road_seg_node.ros.dds_profile import VARIABLES, use_shipped_profile
 from road_seg_node.ros.ros_domain import unused_domain
-from road_seg_node.shipped import shipped_file
+from road_seg_node.shipped import COMPACT, shipped_file
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("transport", "wait", "convert", "infer", "publish")
@@ -170,7 +169,7 @@ def main() -> None:
     parser.add_argument("--rates", default="10,30,60", help="of the camera, in Hz (10,30,60)")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of each run (60)")
     parser.add_argument(
-        "--model", type=Path, default=shipped_file(SHIPPED_MODEL), help="a model file (the shipped one)"
+        "--model", type=Path, default=shipped_file(COMPACT), help="a model file (the shipped one)"
     )
     parser.add_argument("--only", default="", help="a regular expression that the names of the nodes must have in them")
     parser.add_argument("--json", type=Path, help="write the rows there")

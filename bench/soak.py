@@ -34,8 +34,7 @@ from sensor_msgs.msg import Image  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 from bench.node import ROOT, Variant, end, start  # noqa: E402
-from road_seg_node.node.parameters import SHIPPED_MODEL  # noqa: E402
-from road_seg_node.shipped import shipped_file  # noqa: E402
+from road_seg_node.shipped import COMPACT, shipped_file  # noqa: E402
 
 RELOAD = 10.0  # seconds
 GROWTH = 10.0  # MB
@@ -134,7 +133,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=20.0, help="for how long (20)")
     parser.add_argument("--rate", type=float, default=30.0, help="of the camera, in Hz (30)")
-    parser.add_argument("--model", type=Path, default=shipped_file(SHIPPED_MODEL), help="the model file (shipped)")
+    parser.add_argument("--model", type=Path, default=shipped_file(COMPACT), help="the model file (shipped)")
     parser.add_argument("--json", type=Path, help="write the result there")
     options = parser.parse_args()
     found = soak(options.minutes, options.rate, options.model)

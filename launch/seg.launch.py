@@ -31,7 +31,7 @@ LEVELS = ["debug", "info", "warn", "error", "fatal"]
 BOOLEAN = ["true", "false"]
 # Parameters of the node that are arguments too, for they differ from robot to robot: name, type, description.
 PARAMETERS = (
-    ("model", str, "Path of the model file (ONNX). Empty: the params file's, else the one that ships."),
+    ("model", str, "compact, full, or a model file's path. Empty: the params file's, else by the provider."),
     ("threshold", float, f"A pixel is road where its probability is at least this; -1: the model's. {PARAMS_FILE_S}"),
     ("camera_height", float, f"Metres from the ground to the lens, for ~/road_grid. {PARAMS_FILE_S}"),
     ("camera_tilt", float, f"Radians that the camera looks down. {PARAMS_FILE_S}"),

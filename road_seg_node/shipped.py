@@ -6,6 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 PACKAGE = "road_seg_node"
+COMPACT = "models/road_seg_compact.onnx"
+FULL = "models/road_seg_full.onnx"
 
 
 def shipped_file(relative: str) -> Path:

@@ -114,14 +114,16 @@ def pixels(msg: Image) -> np.ndarray:
 class NodeProcess:
     """The node with parameters, remappings and a ROS domain; its log is kept line by line."""
 
-    def __init__(self, domain: int, arguments: list[str] | None = None, **parameters: Any) -> None:
+    def __init__(
+        self, domain: int, arguments: list[str] | None = None, checkout: Path = REPOSITORY, **parameters: Any
+    ) -> None:
         ros_arguments = ["--ros-args", *(arguments or [])]
         for name, value in parameters.items():
             ros_arguments += ["-p", f"{name}:={value}"]
         self.lines: list[str] = []
         self._process = subprocess.Popen(
             [sys.executable, "-m", "road_seg_node.node.node", *ros_arguments],
-            cwd=REPOSITORY,
+            cwd=checkout,
             env={**os.environ, "ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -168,6 +168,18 @@ _KINDS = {
 }
 
 
+def library(name: str) -> Any:
+    """Return the module onnxruntime; raises ProviderError where it is not installed, or without the provider `name`."""
+    ort, kind = _onnxruntime(), _KINDS[name]
+    if kind.names[0] not in ort.get_available_providers():
+        alone = name != "cpu" and _driver() is None  # no other build of ONNX Runtime would help
+        raise ProviderError(
+            f"this ONNX Runtime has no {name} provider"
+            + (f", nor this machine an NVIDIA driver (with one: {kind.remedy})" if alone else f": {kind.remedy}")
+        )
+    return ort
+
+
 def open_engine(
     name: str, model: ModelFile, size: Size | None, precision: str, tell: Callable[[str], None]
 ) -> InMemory | OnDevice:
@@ -176,14 +188,8 @@ def open_engine(
     `tell` is called with a sentence before TensorRT builds its engine. Raises ProviderError where the provider
     cannot work here, ModelFileError where no provider could read the model.
     """
-    ort = _onnxruntime()
+    ort = library(name)
     kind, exact = _KINDS[name], precision == "fp32"
-    if kind.names[0] not in ort.get_available_providers():
-        alone = name != "cpu" and _driver() is None  # no other build of ONNX Runtime would help
-        raise ProviderError(
-            f"this ONNX Runtime has no {name} provider"
-            + (f", nor this machine an NVIDIA driver (with one: {kind.remedy})" if alone else f": {kind.remedy}")
-        )
     kind.prepare(ort)
     if name == "tensorrt":
         tell(f"TensorRT builds its engine for {model.where}, unless it did before; the first time this takes minutes")

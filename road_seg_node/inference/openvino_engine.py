@@ -33,7 +33,7 @@ def open_engine(model: ModelFile, size: Size | None, precision: str) -> WholeGra
 
     Raises ProviderError where OpenVINO is not installed or cannot run the model.
     """
-    ov, core = _openvino(), _core()
+    ov, core = library(), _core()
     options = {"PERFORMANCE_HINT": "LATENCY"}  # one frame at a time, all cores on it
     if precision == "fp32":
         options["INFERENCE_PRECISION_HINT"] = "f32"
@@ -159,11 +159,14 @@ def _core() -> openvino.Core:
     On processors with AVX-512 its CPU plugin gives the thread that makes it another stack for signals, and frees that
     with itself, be it on another thread: the first thread then dies of its next signal, Ctrl-C or a child's end.
     """
-    return _openvino().Core()
+    return library().Core()
 
 
-def _openvino() -> Any:
-    """Import OpenVINO, without its telemetry: that sends an event to Google Analytics when it is imported."""
+def library() -> Any:
+    """Import OpenVINO, without its telemetry: that sends an event to Google Analytics when it is imported.
+
+    Raises ProviderError where it is not installed.
+    """
     loaded = sys.modules.get(_TELEMETRY)
     sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # Python's way to make an import fail
     try:

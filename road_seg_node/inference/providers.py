@@ -9,9 +9,10 @@ from road_seg_node.inference import onnxruntime_engine, openvino_engine
 from road_seg_node.inference.engine import PRECISIONS, Engine, ProviderError, Size
 from road_seg_node.inference.model_file import ModelFile
 
-__all__ = ["PRECISIONS", "PROVIDERS", "ProviderError", "candidates", "open_engine"]
+__all__ = ["ON_GPU", "PRECISIONS", "PROVIDERS", "ProviderError", "candidates", "open_engine", "require"]
 
-_ORDER = ("tensorrt", "cuda", "openvino", "cpu")
+ON_GPU = ("tensorrt", "cuda")
+_ORDER = (*ON_GPU, "openvino", "cpu")
 PROVIDERS = ("auto", *_ORDER)
 
 
@@ -20,6 +21,14 @@ def candidates(asked: str) -> tuple[str, ...]:
     if asked not in PROVIDERS:
         raise ProviderError(f"there is no provider {asked!r}: choose one of {', '.join(PROVIDERS)}")
     return _ORDER if asked == "auto" else (asked,)
+
+
+def require(name: str) -> None:
+    """Raise ProviderError where the library of the provider `name` is not installed, or has no such provider."""
+    if name == "openvino":
+        openvino_engine.library()
+    else:
+        onnxruntime_engine.library(name)
 
 
 def open_engine(

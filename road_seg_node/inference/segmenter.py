@@ -6,7 +6,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -24,6 +26,8 @@ _GOLDEN_LARGEST = 32
 # way, a pixel at the edge changes sides. The mean still tells another network.
 _INT8_SHARE = 0.01
 
+Model: TypeAlias = str | Path | Callable[[str], str | Path]
+
 _SETTLED = 3  # images of one size in a row, after which an engine is made for that size
 
 
@@ -40,12 +44,12 @@ class RoadSegmenter:
 
     def __init__(
         self,
-        model: str | Path,
+        model: Model,
         provider: str = "auto",
         precision: str = "auto",
         tell: Callable[[str], None] = _say_nothing,
     ) -> None:
-        """Load `model`.
+        """Load `model`: a file's path, or what gives it for each provider that is tried.
 
         `provider` is one of `providers.PROVIDERS`, `precision` one of `providers.PRECISIONS`; `tell` is called with a
         sentence before something that takes minutes, and where no engine can be made for the camera's size. Raises
@@ -92,7 +96,7 @@ class RoadSegmenter:
         """A sentence where answers may be off on this machine though the golden answer is right; else empty."""
         return self._loaded.caveat
 
-    def load(self, model: str | Path) -> None:
+    def load(self, model: Model) -> None:
         """Take another model between two images: it is loaded, warmed up and proved beside the running one.
 
         Raises what the constructor raises; the old model then goes on.
@@ -115,12 +119,14 @@ class RoadSegmenter:
             )
         return self._loaded.answer(np.ascontiguousarray(bgr))
 
-    def _load(self, model: str | Path) -> _Loaded:
+    def _load(self, model: Model) -> _Loaded:
         candidates = providers.candidates(self._provider)
-        file = model_file.read(model)
+        read = lru_cache(model_file.read)
         refused: list[str] = []
         for name in candidates:
             try:
+                providers.require(name)
+                file = read(model(name) if callable(model) else model)
                 return _Loaded(file, name, self._precision, refused, self._tell)
             except ProviderError as error:
                 if name == candidates[-1]:

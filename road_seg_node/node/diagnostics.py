@@ -34,6 +34,7 @@ class Condition:
     image_reliability: str  # with which images are asked for; empty unless active
     enabled: bool
     segmenter: RoadSegmenter | None  # None unless configured
+    model_reason: str  # why that model
     threshold: float | None
     report: Report
 
@@ -93,6 +94,7 @@ def _model(condition: Condition) -> dict[str, object]:
         "precision": segmenter.precision,
         **{f"refused {number}": reason for number, reason in enumerate(segmenter.refused, 1)},
         "model": segmenter.info.name,
+        "model chosen": condition.model_reason,
         "model sha256": segmenter.model_sha256[:12],
         "checkpoint": segmenter.info.checkpoint_sha256[:12],
         "golden difference [of 255]": segmenter.golden_difference,

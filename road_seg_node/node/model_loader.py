@@ -11,6 +11,7 @@ from pathlib import Path
 from road_seg_node.inference import RoadSegmenter
 from road_seg_node.inference.model_file import ModelFileError
 from road_seg_node.inference.providers import ProviderError
+from road_seg_node.node.model_choice import ModelChoice
 
 LOOK = 0.1  # seconds between two looks at whether the model is still wanted
 
@@ -18,23 +19,24 @@ Signature = tuple[int, int, int]  # of a file on disk: when it was written, its 
 
 
 class ModelLoader:
-    """One file on one provider, loaded any number of times.
+    """The chosen file on one provider, loaded any number of times.
 
     Loading takes seconds, with TensorRT minutes, so it has a thread of its own. The first time, diagnostics go on and a
     signal can end the node meanwhile; later, the executor's thread goes on fetching images, and the worker's answering
     them with the old model.
     """
 
-    def __init__(self, path: Path, provider: str, tell: Callable[[str], None]) -> None:
+    def __init__(self, choice: ModelChoice, provider: str, tell: Callable[[str], None]) -> None:
         self.failure = ""  # why the file could not be loaded again, as a sentence; empty once it could
-        self._path, self._provider, self._tell = path, provider, tell
-        self._tried = self._seen = self._signature()
+        self._choice, self._provider, self._tell = choice, provider, tell
+        self._path: Path | None = None  # of the file that was tried last
+        self._tried: Signature | None = None
+        self._seen: Signature | None = None
         self._busy = False
 
     def load(self) -> RoadSegmenter:
         """Raises ModelFileError or ProviderError."""
-        self._tried = self._signature()  # before it is read: what is written meanwhile is another file
-        return RoadSegmenter(self._path, self._provider, tell=self._tell)
+        return RoadSegmenter(self._choose, self._provider, tell=self._tell)
 
     def load_while(self, wanted: Callable[[], bool]) -> RoadSegmenter | None:
         """As load(), in the thread; None as soon as `wanted`, which is asked ten times a second, says no."""
@@ -87,8 +89,16 @@ class ModelLoader:
             self._busy = False
             done()
 
+    def _choose(self, provider: str) -> Path:
+        """Before the file is read: what is written meanwhile is another file."""
+        self._path = self._choice.path(provider)
+        self._tried = self._signature()
+        return self._path
+
     def _signature(self) -> Signature | None:
         """None where there is no such file."""
+        if self._path is None:
+            return None
         try:
             status = self._path.stat()
         except OSError:

@@ -127,7 +127,8 @@ class RoadSegNode(ManagedNode):
             log.info(f"provider auto: {reason}.")
         log.info(
             f"Model {info.name} ({info.architecture}) on {segmenter.provider} in {segmenter.precision}, threshold "
-            f"{self._threshold(segmenter):.3f}; its golden answer differs by {segmenter.golden_difference} of 255."
+            f"{self._threshold(segmenter):.3f}; its golden answer differs by {segmenter.golden_difference} of 255. "
+            f"Chosen: {self.values.model.reason(segmenter.provider)}."
         )
         if segmenter.caveat:
             log.warn(f"The masks may be wrong: {segmenter.caveat}.")
@@ -208,6 +209,7 @@ class RoadSegNode(ManagedNode):
             image_reliability="" if self._inputs is None else self._inputs.reliability,
             enabled=self.values.enabled,
             segmenter=segmenter,
+            model_reason="" if segmenter is None else self.values.model.reason(segmenter.provider),
             threshold=None if segmenter is None else self._threshold(segmenter),
             report=self._accounts.report(time.monotonic()),
         )

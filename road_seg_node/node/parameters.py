@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor, SetParametersResult
@@ -15,10 +13,9 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from road_seg_node.inference.providers import PROVIDERS
+from road_seg_node.node.model_choice import ModelChoice
 from road_seg_node.overlay import COLOUR, OPACITY, Colour
-from road_seg_node.shipped import shipped_file
 
-SHIPPED_MODEL = "models/road_seg_compact.onnx"
 MODEL_S_OWN = -1.0  # as a threshold: the one that the model file brings
 TRANSPORTS = ("raw", "compressed")
 
@@ -88,8 +85,9 @@ SETTINGS = (
     Setting(
         "model",
         "",
-        "Path of the model file (ONNX, written by export.py). Empty: the model that ships with this package. The file "
-        "itself may be replaced while the node runs: ~/reload_model takes the new one.",
+        "The shipped model compact or full, or the path of a model file (ONNX, written by export.py). Empty: full on "
+        "TensorRT and CUDA where it ships, otherwise compact. The file itself may be replaced while the node runs: "
+        "~/reload_model takes the new one.",
     ),
     Setting(
         "provider",
@@ -236,7 +234,7 @@ class Values:
     """The parameters' present values. threshold: a fraction, or None for the model's own. SI units."""
 
     autostart: bool
-    model: Path
+    model: ModelChoice
     provider: str
     image_transport: str
     threshold: float | None
@@ -281,7 +279,7 @@ def declare(node: Node) -> Values:
 def read(node: Node) -> Values:
     """Returns the present values of the declared parameters."""
     values = {setting.name: node.get_parameter(setting.name).value for setting in SETTINGS}
-    values["model"] = Path(os.path.expanduser(values["model"])) if values["model"] else shipped_file(SHIPPED_MODEL)
+    values["model"] = ModelChoice(values["model"])
     values["threshold"] = None if values["threshold"] == MODEL_S_OWN else values["threshold"]
     red, green, blue = bytes.fromhex(values["overlay_colour"][1:])
     values["overlay_colour"] = (blue, green, red)

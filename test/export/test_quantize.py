@@ -24,7 +24,7 @@ from road_seg_node.inference import RoadSegmenter, model_file, road_mask
 from road_seg_node.inference.model_file import ModelFileError
 from road_seg_node.inference.processor import products_overflow
 from road_seg_node.inference.providers import ProviderError
-from road_seg_node.node.parameters import SHIPPED_MODEL
+from road_seg_node.shipped import COMPACT
 from road_seg_node.synthetic_road.scene import Road
 from train.frames.kitti import DataError, find_frames
 from train.network.contract import RoadProbability
@@ -327,6 +327,6 @@ def test_the_program_ends_in_a_sentence_and_not_in_a_traceback(tmp_path: Path) -
 def test_the_shipped_model_keeps_its_accuracy(data_folder: Path, tmp_path: Path) -> None:
     calibration = [data_folder / "camvid_road" / "training", data_folder / "idd_road" / "training"]
     validation = data_folder / "camvid_road" / "validation"
-    info = quantize(ROOT / SHIPPED_MODEL, tmp_path / "road.onnx", [validation], calibration)
+    info = quantize(ROOT / COMPACT, tmp_path / "road.onnx", [validation], calibration)
     name = "camvid_road/validation"
     assert info.metrics["float_road_iou"][name] - info.metrics["road_iou"][name] <= LARGEST_LOSS

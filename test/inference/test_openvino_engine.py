@@ -16,7 +16,7 @@ from tiny_model import expected_probability, tiny_info, write_tiny_model
 from export.export import to_onnx
 from road_seg_node.inference import RoadSegmenter, model_file
 from road_seg_node.inference.openvino_engine import NetworkOnly, WholeGraph, open_engine
-from road_seg_node.node.parameters import SHIPPED_MODEL
+from road_seg_node.shipped import COMPACT
 from road_seg_node.synthetic_road.scene import Road
 from train.network.contract import RoadProbability
 from train.network.model import VGGFCN8
@@ -118,7 +118,7 @@ for _ in range(12):
 
 def test_signals_are_survived_after_a_model_was_exchanged_by_another_thread() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SIGNALS, str(REPOSITORY / SHIPPED_MODEL)],
+        [sys.executable, "-c", SIGNALS, str(REPOSITORY / COMPACT)],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from road_seg_node.inference import RoadSegmenter
-from road_seg_node.node.parameters import SHIPPED_MODEL
+from road_seg_node.shipped import COMPACT
 from road_seg_node.synthetic_road.scene import Road
 from train.frames.kitti import find_frames
 from train.score.metrics import RoadCounts
 
-MODEL = Path(__file__).resolve().parents[2] / SHIPPED_MODEL
+MODEL = Path(__file__).resolve().parents[2] / COMPACT
 LARGEST = 16_000_000  # bytes; it travels with every clone
 
 

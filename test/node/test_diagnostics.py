@@ -40,6 +40,7 @@ def condition(fates: dict[Fate, int] | None = None, **changes: Any) -> Condition
         "image_reliability": "best_effort",
         "enabled": True,
         "segmenter": None,
+        "model_reason": "",
         "threshold": None,
         "report": accounts.report(1.0),
     }

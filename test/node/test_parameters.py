@@ -24,6 +24,7 @@ from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 
 from road_seg_node.node import parameters  # noqa: E402
+from road_seg_node.node.model_choice import ModelChoice  # noqa: E402
 from road_seg_node.ros import dds_profile  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -52,7 +53,7 @@ def test_defaults(context: Context) -> None:
     values = parameters.declare(node(context))
     assert values.provider == "auto"
     assert values.threshold is None
-    assert values.model == REPOSITORY / "models/road_seg_compact.onnx"
+    assert values.model == ModelChoice("")
 
 
 def test_descriptors_tell_type_range_and_what_may_change(context: Context) -> None:
@@ -79,10 +80,6 @@ def test_a_whole_number_is_a_threshold_too(context: Context) -> None:
     road_seg = node(context, threshold=1)
     assert parameters.declare(road_seg).threshold == 1.0
     assert road_seg.get_parameter("threshold").type_ == Parameter.Type.DOUBLE
-
-
-def test_a_home_folder_in_the_models_path(context: Context) -> None:
-    assert parameters.declare(node(context, model="~/m.onnx")).model == Path.home() / "m.onnx"
 
 
 @pytest.mark.parametrize(

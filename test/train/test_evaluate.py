@@ -16,7 +16,7 @@ import pytest
 from kitti_folder import write_calibration
 from tiny_model import expected_probability, write_tiny_model
 
-from road_seg_node.node.parameters import SHIPPED_MODEL
+from road_seg_node.shipped import COMPACT
 from train.frames.kitti import GROUND_TRUTH_COLOURS
 from train.labels import IGNORE
 from train.score.birdseye import BirdsEye, homography
@@ -149,7 +149,7 @@ def test_a_checkpoint_and_its_model_file_give_one_table(tmp_path: Path) -> None:
     from train import preset as presets
     from train.network.weights import from_model_file
 
-    model = ROOT / SHIPPED_MODEL
+    model = ROOT / COMPACT
     network, info = from_model_file(model)
     values = presets.load("compact", {"width": network.width, "resize": info.resize}).as_dict()
     metrics = {"threshold": info.threshold}

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from export.export import export_checkpoint
 from road_seg_node.inference import RoadSegmenter, model_file
-from road_seg_node.node.parameters import SHIPPED_MODEL
+from road_seg_node.shipped import COMPACT
 from road_seg_node.synthetic_road.scene import Road
 from train.network.contract import RoadProbability, normalise
 from train.network.model import VGGFCN8
@@ -38,7 +38,7 @@ from train.network.weights import (
 )
 
 ROOT = Path(__file__).resolve().parents[3]
-MODEL = ROOT / SHIPPED_MODEL
+MODEL = ROOT / COMPACT
 SIZES = ((1242, 375), (480, 360), (321, 227), (640, 480))
 
 
