@@ -143,7 +143,7 @@ def prepare(file: Path, int8: Path | None, checkpoints: list[Path], folder: Path
     layers: list[Layer] = []
     bare = bare_int8 = None
     if ends:
-        sample["tensor"], sample["logits"] = answers[1:]
+        sample["tensor"], sample["logits"] = answers[-2:]
         shape = sample["tensor"].shape
         size = shape[2:]
         network = _between(whole, *ends, shape)

@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from onnx import TensorProto, helper, numpy_helper
 from rcl_interfaces.msg import Parameter, ParameterValue, SetParametersResult
 from rcl_interfaces.srv import SetParameters
 from rclpy.client import Client
@@ -31,7 +29,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import get_parameter_value
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
-from tiny_model import tiny_graph, tiny_info
+from tiny_model import tiny_info, weighted_bytes
 
 from road_seg_node.inference import model_file
 from road_seg_node.ros.ros_domain import discovery_port, unused_domain
@@ -47,44 +45,8 @@ def weighted_probability(bgr: np.ndarray) -> np.ndarray:
 
 def write_weighted_model(path: Path, work: int = 0, **changes: Any) -> Path:
     """Writes a contract-1 model of weighted_probability; `work` matrix products of 2 GFLOP each make it slow."""
-    weights, seven = np.array([1, 2, 4], np.int32), np.array(7, np.int32)
-    nodes = [
-        helper.make_node("Cast", [model_file.INPUT_NAME], ["pixels"], to=TensorProto.INT32),
-        helper.make_node("Mul", ["pixels", "weights"], ["weighted"]),
-        helper.make_node("ReduceSum", ["weighted", "last_axis"], ["sum"], keepdims=0),
-        helper.make_node("Div", ["sum", "seven"], ["mean"]),
-    ]
-    constants = {"weights": weights, "seven": seven, "last_axis": np.array([-1], np.int64)}
-    answer = "mean"
-    if work:  # the products start from a pixel, or they would be folded into a constant, and end in a zero
-        constants |= {
-            "matrix": np.full((1024, 1024), 1 / 1024, np.float32),
-            "zero": np.array(0, np.float32),
-            "all_axes": np.arange(4, dtype=np.int64),
-        }
-        nodes += [
-            helper.make_node("Cast", [model_file.INPUT_NAME], ["floats"], to=TensorProto.FLOAT),
-            helper.make_node("ReduceMean", ["floats", "all_axes"], ["one"], keepdims=0),
-            helper.make_node("Add", ["matrix", "one"], ["product0"]),
-            *(helper.make_node("MatMul", [f"product{k}", "matrix"], [f"product{k + 1}"]) for k in range(work)),
-            helper.make_node("ReduceMean", [f"product{work}"], ["mean_product"], keepdims=0),
-            helper.make_node("Mul", ["mean_product", "zero"], ["nothing"]),
-            helper.make_node("Cast", ["nothing"], ["integer_nothing"], to=TensorProto.INT32),
-            helper.make_node("Add", ["mean", "integer_nothing"], ["delayed"]),
-        ]
-        answer = "delayed"
-    nodes.append(helper.make_node("Cast", [answer], [model_file.OUTPUT_NAME], to=TensorProto.UINT8))
-    graph = helper.make_graph(
-        nodes,
-        "weighted",
-        list(tiny_graph().graph.input),
-        list(tiny_graph().graph.output),
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    onnx.checker.check_model(model)
     golden = weighted_probability(model_file.golden_image())
-    model_file.write(model, tiny_info(name="weighted", golden=golden, **changes), path)
+    model_file.write_bytes(weighted_bytes(work), tiny_info(name="weighted", golden=golden, **changes), path)
     return path
 
 

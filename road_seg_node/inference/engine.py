@@ -42,6 +42,7 @@ def not_finite() -> ProviderError:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an exception's message, without ONNX Runtime's codes and places, for a sentence."""
-    lines = re.sub(r"^(\[ONNXRuntimeError\] : \d+ : \w+ : )?(/\S+:\d+ [^)]*\) )?", "", str(error).strip()).splitlines()
+    """Return the first line of an exception's message, without the libraries' codes and places, for a sentence."""
+    message = re.sub(r"^(\[ONNXRuntimeError\] : \d+ : \w+ : )?(/\S+:\d+ [^)]*\) )?", "", str(error).strip())
+    lines = [line for line in message.splitlines() if not line.startswith("Exception from ")]  # OpenVINO's places
     return lines[0] if lines else type(error).__name__

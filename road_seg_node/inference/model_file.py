@@ -5,6 +5,8 @@ One ONNX file, without external data, opset 18 to 20:
 
 * input ``image``: uint8 [batch, height, width, 3], BGR, the camera's own size; height and width are free;
 * output ``road_probability``: uint8 [batch, height, width], round(255 * P(road)), at the input's size;
+* output ``road_seg.mean``, which may be missing: float, the mean of what is cast to bytes for that answer; it is
+  finite where every pixel is, which the bytes do not show;
 * metadata ``road_seg.*``: everything else a robot needs to know, see :class:`ModelInfo`.
 
 Resizing, normalisation and softmax are inside the graph. The file ends with its own SHA-256, as the metadata entry
@@ -19,7 +21,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,16 +37,20 @@ CONTRACT = "1"
 OPSETS = range(18, 21)
 INPUT_NAME = "image"
 OUTPUT_NAME = "road_probability"
+MEAN_NAME = "road_seg.mean"
 GOLDEN_HEIGHT = 96
 GOLDEN_WIDTH = 160
 
 LARGEST = 2**31 - 1  # bytes: protobuf's limit
 
 _PREFIX = "road_seg."
-_HASH_KEY = _PREFIX + "content_sha256"
+_PRECISION_KEY, _HASH_KEY = _PREFIX + "precision", _PREFIX + "content_sha256"
 _TEXTS = ("name", "architecture", "dataset", "licence", "checkpoint_sha256")
 _OBJECTS = ("resize", "metrics", "versions")
 _REMEDY = "export it again with export/export.py"
+
+
+Tensor = tuple[str, str, Sequence[int | str | None]]  # of a graph: name, type such as "uint8", sizes
 
 
 class ModelFileError(ValueError):
@@ -178,7 +184,6 @@ def write(model: onnx.ModelProto, info: ModelInfo, path: str | Path) -> None:
     """
     import onnx
 
-    path = Path(path)
     opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     if len(opsets) != 1 or opsets[0] not in OPSETS:
         raise ModelFileError(
@@ -186,16 +191,23 @@ def write(model: onnx.ModelProto, info: ModelInfo, path: str | Path) -> None:
         )
     stamped = onnx.ModelProto()
     stamped.CopyFrom(model)
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise ModelFileError(
+            f"the model for {path} keeps its weights in another file (external data), but the contract is one file"
+        )
+    _add_mean(stamped.graph)
     kept = [entry for entry in model.metadata_props if not entry.key.startswith(_PREFIX)]
     del stamped.metadata_props[:]
     stamped.metadata_props.extend(kept)
-    for key, value in metadata(info).items():
-        stamped.metadata_props.add(key=key, value=value)
-    data = stamped.SerializeToString()
+    write_bytes(stamped.SerializeToString(), info, path, _precision(model.graph))
+
+
+def write_bytes(model: bytes, info: ModelInfo, path: str | Path, precision: str = "fp32") -> None:
+    """As `write`, of the bytes of a model without ``road_seg.*`` metadata, of which nothing is checked."""
+    path, entries = Path(path), metadata(info) | {_PRECISION_KEY: precision}
+    data = model + b"".join(onnx_bytes.metadata_entry(key, value) for key, value in entries.items())
     # At the very end, so that it covers all that comes before.
     data += onnx_bytes.metadata_entry(_HASH_KEY, hashlib.sha256(data).hexdigest())
-    _check_bytes(data, str(path))
-
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with beside.open("wb") as file:
@@ -209,6 +221,27 @@ def write(model: onnx.ModelProto, info: ModelInfo, path: str | Path) -> None:
         beside.unlink(missing_ok=True)
 
 
+def _add_mean(graph: onnx.GraphProto) -> None:
+    """Add the output MEAN_NAME, unless it is there or the answer is not the result of a cast."""
+    import onnx
+
+    casts = [node for node in graph.node if node.op_type == "Cast" and OUTPUT_NAME in node.output]
+    if not casts or any(output.name == MEAN_NAME for output in graph.output):
+        return
+    as_float = f"{MEAN_NAME}.float"
+    graph.node.append(onnx.helper.make_node("Cast", casts[0].input, [as_float], as_float, to=onnx.TensorProto.FLOAT))
+    graph.node.append(onnx.helper.make_node("ReduceMean", [as_float], [MEAN_NAME], MEAN_NAME, keepdims=0))
+    graph.output.append(onnx.helper.make_tensor_value_info(MEAN_NAME, onnx.TensorProto.FLOAT, []))
+
+
+def _precision(graph: onnx.GraphProto) -> str:
+    import onnx
+
+    if any(node.op_type == "DequantizeLinear" for node in graph.node):
+        return "int8"
+    return "fp16" if any(w.data_type == onnx.TensorProto.FLOAT16 for w in graph.initializer) else "fp32"
+
+
 @dataclass(frozen=True, eq=False)
 class ModelFile:
     """A model file, read whole and checked, so that the file may be replaced afterwards.
@@ -218,23 +251,26 @@ class ModelFile:
         data: the ONNX model.
         info: its metadata.
         sha256: of the file.
-        quantized: whether its arithmetic is in integers.
-        half: whether its weights are in half precision, fp16.
+        precision: of its weights: "fp32", "fp16" or "int8".
     """
 
     where: str
     data: bytes
     info: ModelInfo
     sha256: str
-    quantized: bool
-    half: bool
+    precision: str
+
+    @property
+    def quantized(self) -> bool:
+        """Whether its arithmetic is in integers."""
+        return self.precision == "int8"
 
 
 def read(path: str | Path) -> ModelFile:
-    """Read a model file and check it against the contract.
+    """Read a model file and check it, its network aside, which `check_signature` does once a library has read it.
 
     Raises ModelFileError on a file that is missing, a folder, unreadable, empty, too large, cut short, damaged, no
-    ONNX model, one that keeps its weights in another file, or one that does not follow the contract.
+    ONNX model, or one whose metadata are not the contract's.
     """
     path = Path(path)
     try:
@@ -253,29 +289,36 @@ def read(path: str | Path) -> ModelFile:
         raise ModelFileError(f"the model {path} is a folder: give the path of a .onnx file in it") from None
     except OSError as error:
         raise ModelFileError(f"the model {path} cannot be read: {error.strerror}") from error
-    outline = _check_bytes(data, str(path))
-    info = info_from_metadata(outline.metadata, str(path))
-    _check_tensor(outline.inputs, "input", INPUT_NAME, ["batch", "height", "width", 3], str(path))
-    _check_tensor(outline.outputs, "output", OUTPUT_NAME, ["batch", "height", "width"], str(path))
-    quantized = any(operator == "DequantizeLinear" for operator, _ in outline.producers.values())
-    return ModelFile(str(path), data, info, hashlib.sha256(data).hexdigest(), quantized, outline.half)
+    entries = _checked_metadata(data, str(path))
+    info, precision = info_from_metadata(entries, str(path)), entries.get(_PRECISION_KEY, "fp32")
+    return ModelFile(str(path), data, info, hashlib.sha256(data).hexdigest(), precision)
 
 
-def _check_tensor(found: list[onnx_bytes.Tensor], role: str, name: str, shape: list[Any], where: str) -> None:
+def check_signature(inputs: Sequence[Tensor], outputs: Sequence[Tensor], where: str) -> None:
+    """Check what a model takes and gives against the contract, as the library says it that has read the model.
+
+    A dimension that is free may have any name or None. Raises ModelFileError.
+    """
+    _check_tensor(inputs, "input", INPUT_NAME, ["batch", "height", "width", 3], where)
+    bytes_alone = [tensor for tensor in outputs if tensor[0] != MEAN_NAME]
+    _check_tensor(bytes_alone, "output", OUTPUT_NAME, ["batch", "height", "width"], where)
+
+
+def _check_tensor(found: Sequence[Tensor], role: str, name: str, shape: list[Any], where: str) -> None:
     wanted = f"one {role}, {name}: uint8 [{', '.join(map(str, shape))}]"
-    if [tensor.name for tensor in found] != [name]:
-        names = ", ".join(tensor.name for tensor in found) or "none"
+    if [tensor[0] for tensor in found] != [name]:
+        names = ", ".join(tensor[0] for tensor in found) or "none"
         raise ModelFileError(f"the model {where} has the {role} {names}, but the contract asks for {wanted}: {_REMEDY}")
-    tensor = found[0]
+    _, kind, sizes = found[0]
     # A number where the contract says height or width would tie the file to one camera; batch 1 is no harm.
-    fits = len(tensor.shape) == len(shape) and all(
+    fits = len(sizes) == len(shape) and all(
         (have == want if isinstance(want, int) else not isinstance(have, int)) or (want == "batch" and have == 1)
-        for have, want in zip(tensor.shape, shape, strict=True)
+        for have, want in zip(sizes, shape, strict=True)
     )
-    if tensor.type != "uint8" or not fits:
-        have = ", ".join(map(str, tensor.shape))
+    if kind != "uint8" or not fits:
+        have = ", ".join("?" if size is None else str(size) for size in sizes)
         raise ModelFileError(
-            f"the model {where} has the {role} {name} of {tensor.type} [{have}], but the contract asks for "
+            f"the model {where} has the {role} {name} of {kind} [{have}], but the contract asks for "
             f"{wanted}, with free height and width: {_REMEDY}"
         )
 
@@ -305,12 +348,13 @@ def _content_hash(data: bytes) -> str | None:
     return data[-64:].decode("ascii", "replace") if data[-len(tail) : -64] == head else None
 
 
-def _check_bytes(data: bytes, where: str) -> onnx_bytes.Outline:
+def _checked_metadata(data: bytes, where: str) -> dict[str, str]:
+    """The metadata of a file that is whole."""
     if not data:
         raise ModelFileError(f"the model {where} is empty: copy it again, or {_REMEDY}")
     not_onnx = ModelFileError(f"the model {where} is not an ONNX file: give one from export/export.py")
     try:
-        outline = onnx_bytes.outline(memoryview(data))
+        entries = onnx_bytes.metadata(memoryview(data))
     except onnx_bytes.TruncatedError:
         # Text or a picture reads as a protobuf that ends too early as well, but a model begins with the
         # number of its format's version.
@@ -323,13 +367,6 @@ def _check_bytes(data: bytes, where: str) -> onnx_bytes.Outline:
         raise not_onnx from None
     except UnicodeDecodeError as error:
         raise ModelFileError(f"the model {where} is damaged, a text in it is not UTF-8 ({error}): {_REMEDY}") from None
-    if outline.opset is None:
-        raise ModelFileError(f"the model {where} lacks its opset, its end: copy it again, or {_REMEDY}")
-    if outline.external:
-        raise ModelFileError(
-            f"the model {where} keeps its weights in another file (external data), "
-            f"but the contract is one file: {_REMEDY}"
-        )
     content_hash = _content_hash(data)
     if content_hash is not None:
         content = memoryview(data)[: -len(onnx_bytes.metadata_entry(_HASH_KEY, content_hash))]
@@ -338,9 +375,4 @@ def _check_bytes(data: bytes, where: str) -> onnx_bytes.Outline:
                 f"the model {where} is damaged, or was changed after it was exported (its SHA-256 is not the one "
                 f"that it ends with): copy it again, or {_REMEDY}"
             )
-    if outline.opset not in OPSETS:
-        raise ModelFileError(
-            f"the model {where} has opset {outline.opset}, but the contract asks for {OPSETS[0]} to {OPSETS[-1]}: "
-            f"{_REMEDY}"
-        )
-    return outline
+    return entries

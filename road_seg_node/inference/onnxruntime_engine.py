@@ -14,7 +14,7 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from road_seg_node.inference.engine import ProviderError, Size, first_line, not_finite
-from road_seg_node.inference.model_file import INPUT_NAME, OUTPUT_NAME, ModelFile, ModelFileError
-from road_seg_node.inference.onnx_bytes import with_watch
+from road_seg_node.inference.model_file import INPUT_NAME, ModelFile, ModelFileError, Tensor, check_signature
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -193,7 +192,6 @@ def open_engine(
     kind.prepare(ort)
     if name == "tensorrt":
         tell(f"TensorRT builds its engine for {model.where}, unless it did before; the first time this takes minutes")
-    data = with_watch(model.data, OUTPUT_NAME)
     options = _session_options(ort)
     if size is not None:
         for dimension, pixels in zip(("batch", "height", "width"), (1, *size), strict=True):
@@ -201,9 +199,10 @@ def open_engine(
     try:
         providers = [(kind.names[0], kind.options(model, size, exact)), *kind.names[1:]]
         # By default the Python wrapper takes the CPU where a provider fails, with a notice on stdout.
-        session = ort.InferenceSession(data, options, providers=providers, enable_fallback=0)
+        session = ort.InferenceSession(model.data, options, providers=providers, enable_fallback=0)
+        inputs, outputs = _tensors(session.get_inputs()), _tensors(session.get_outputs())
     except Exception as error:  # ONNX Runtime's exceptions have no common base but this
-        if name == "cpu" or not _cpu_reads(ort, data):
+        if name == "cpu" or not _cpu_reads(ort, model.data):
             raise ModelFileError(
                 f"ONNX Runtime cannot load the model {model.where} ({first_line(error)}): "
                 "export it again with export/export.py"
@@ -211,6 +210,7 @@ def open_engine(
         raise ProviderError(
             f"{name} cannot run the model {model.where} ({first_line(error)}): {kind.why_not(ort)}"
         ) from error
+    check_signature(inputs, outputs, model.where)
     if kind.names[0] not in session.get_providers():
         raise ProviderError(f"ONNX Runtime does not use {name} here: {kind.why_not(ort)}")
     left = _heavy_elsewhere(session, kind.names[0]) if name != "cpu" else []
@@ -269,6 +269,10 @@ class OnDevice:
             return self._answer.numpy()[0]
 
 
+def _tensors(nodes: Sequence[Any]) -> list[Tensor]:
+    return [(node.name, node.type.removeprefix("tensor(").removesuffix(")"), node.shape) for node in nodes]
+
+
 def _session_options(ort: Any) -> Any:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -302,7 +306,7 @@ def _precision(name: str, model: ModelFile, exact: bool) -> str:
     """Return what the arithmetic of `model` is done in on the provider `name`."""
     if model.quantized and name != "cuda":  # CUDA has no convolution in integers: it takes the weights back to floats
         return "int8"
-    if model.half and name != "cpu":
+    if model.precision == "fp16" and name != "cpu":
         return "fp16"
     return "fp32" if exact else _KINDS[name].precision
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,7 @@ import cv2
 import numpy as np
 
 from road_seg_node.inference.engine import ProviderError, Size, first_line, not_finite
-from road_seg_node.inference.model_file import INPUT_NAME, OUTPUT_NAME, ModelFile
-from road_seg_node.inference.onnx_bytes import with_watch
+from road_seg_node.inference.model_file import INPUT_NAME, OUTPUT_NAME, ModelFile, Tensor, check_signature
 
 if TYPE_CHECKING:
     import openvino
@@ -38,7 +38,8 @@ def open_engine(model: ModelFile, size: Size | None, precision: str) -> WholeGra
     if precision == "fp32":
         options["INFERENCE_PRECISION_HINT"] = "f32"
     try:
-        graph = core.read_model(with_watch(model.data, OUTPUT_NAME))
+        graph = core.read_model(model.data)
+        check_signature(_tensors(graph.inputs), _tensors(graph.outputs), model.where)
         if size is not None:
             graph.reshape({INPUT_NAME: [1, *size, 3]})
             ends = _resizes(graph)
@@ -51,6 +52,12 @@ def open_engine(model: ModelFile, size: Size | None, precision: str) -> WholeGra
         raise ProviderError(
             f"openvino cannot run the model {model.where} ({first_line(error)}): choose the provider cpu"
         ) from error
+
+
+def _tensors(ports: Sequence[Any]) -> list[Tensor]:
+    sizes = [[size.get_length() if size.is_static else None for size in port.partial_shape] for port in ports]
+    kinds = [str(port.element_type.to_dtype()) for port in ports]
+    return list(zip((port.any_name for port in ports), kinds, sizes, strict=True))
 
 
 class WholeGraph:
