@@ -11,8 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.logging import get_logger
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -145,31 +144,14 @@ def _message(shot: Shot, transport: str) -> ImageMessage:
 
 def main(args: list[str] | None = None) -> int:
     """Publishes until `count` frames are out, Ctrl-C or SIGTERM (0); 2 when the source or a parameter is at fault."""
-    program.hold_signals()
-    try:
-        rclpy.init(args=args)
-    except RuntimeError as error:  # what rclpy's errors about --ros-args have in common
-        get_logger(NODE_NAME).fatal(f"The command line cannot be used: {error}")
-        return 2
-    executor, camera = SingleThreadedExecutor(), None
-    program.await_signals()
-    unused.warn_of_arguments(args, NODE_NAME)
-    try:
-        camera = Camera()
-        executor.add_node(camera)
-        while not camera.done and rclpy.ok():
-            camera.step()
-    except ExternalShutdownException:
-        pass
-    except CameraError as error:
-        get_logger(NODE_NAME).fatal(str(error))
-        return 2
-    except Exception:
-        if rclpy.ok():  # else a call that a signal's shutdown of the context broke off
-            raise
-    finally:
-        program.close(executor, camera)
-    return 0
+    return program.carry_out(NODE_NAME, args, (CameraError,), publish)
+
+
+def publish(executor: SingleThreadedExecutor) -> None:
+    camera = Camera()
+    executor.add_node(camera)
+    while not camera.done and rclpy.ok():
+        camera.step()
 
 
 if __name__ == "__main__":

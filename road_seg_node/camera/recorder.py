@@ -18,7 +18,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import OccupancyGrid
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.exceptions import InvalidTopicNameException, ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -36,6 +36,12 @@ LOOK = 0.5  # seconds between two looks at whether to end: a signal just before 
 
 class RecorderError(RuntimeError):
     """It cannot be recorded; the message is a sentence."""
+
+
+class UnwritableError(RecorderError):
+    """What was to be recorded cannot be written any more."""
+
+    exit_status = 1
 
 
 class Recorder(Node):
@@ -85,7 +91,7 @@ class Recorder(Node):
         try:
             self._writer.close()
             if self._file.exists():
-                raise RecorderError(f"{self._file} has come to be meanwhile. What was recorded is in {self._part}.")
+                raise UnwritableError(f"{self._file} has come to be meanwhile. What was recorded is in {self._part}.")
             (self._part / f"{self._part.name}{SUFFIX}").replace(self._file)
             (self._part / "metadata.yaml").unlink()
             self._part.rmdir()
@@ -115,7 +121,7 @@ class Recorder(Node):
             writer = rosbag2.Writer(self._part, version=9, storage_plugin=rosbag2.StoragePlugin.MCAP)
             writer.open()
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise RecorderError(f"{self._part} cannot be written: {error.strerror or error}.") from error
         return writer
 
     def _record(self, topic: str, of: type, qos: QoSProfile) -> None:
@@ -135,45 +141,26 @@ class Recorder(Node):
         # Raw: what is written are the bytes as they came.
         full = self.create_subscription(of, topic, write, qos, raw=True).topic_name
 
-    def _unwritable(self, error: OSError) -> RecorderError:
+    def _unwritable(self, error: OSError) -> UnwritableError:
         why = error.strerror or error
-        return RecorderError(f"{self._file} cannot be written: {why}. What was recorded is in {self._part}.")
+        return UnwritableError(f"{self._file} cannot be written: {why}. What was recorded is in {self._part}.")
 
 
 def main(args: list[str] | None = None) -> int:
     """Records until Ctrl-C or SIGTERM (0); 2 when a parameter is at fault, 1 when the file can no more be written."""
-    program.hold_signals()
-    try:
-        rclpy.init(args=args)
-    except RuntimeError as error:  # what rclpy's errors about --ros-args have in common
-        get_logger(NODE_NAME).fatal(f"The command line cannot be used: {error}")
-        return 2
-    executor, recorder = SingleThreadedExecutor(), None
-    program.await_signals()
-    unused.warn_of_arguments(args, NODE_NAME)
-    try:
-        try:
-            recorder = Recorder()
-            executor.add_node(recorder)
-            while rclpy.ok():
-                executor.spin_once(timeout_sec=LOOK)
-        except ExternalShutdownException:
-            pass
-        except Exception as error:
-            if isinstance(error, RecorderError) or rclpy.ok():
-                raise
-            # Else it is a call that a signal's shutdown of the context broke off.
-        program.ignore_signals()
-        if recorder is not None:
-            recorded = recorder.close()
-            recorder.destroy_node()  # its logger would try to publish, and complain that nothing can be any more
-            get_logger(NODE_NAME).info(recorded)
-    except (RecorderError, ParameterException) as error:
-        get_logger(NODE_NAME).fatal(str(error))
-        return 1 if recorder is not None else 2
-    finally:
-        program.close(executor, recorder)
-    return 0
+    return program.carry_out(NODE_NAME, args, (RecorderError, ParameterException), record)
+
+
+def record(executor: SingleThreadedExecutor) -> None:
+    recorder = Recorder()
+    executor.add_node(recorder)
+    with program.until_shut_down(RecorderError):
+        while rclpy.ok():
+            executor.spin_once(timeout_sec=LOOK)
+    program.ignore_signals()
+    recorded = recorder.close()
+    recorder.destroy_node()  # its logger would try to publish, and complain that nothing can be any more
+    get_logger(NODE_NAME).info(recorded)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from sensor_msgs.msg import CameraInfo
 from road_seg_node.node.parameters import ParameterError
 from road_seg_node.ros.throttled_log import ThrottledLog
 from road_seg_node.ros.topics import TYPES, ImageMessage, camera_info_topic, image_topic
+from road_seg_node.ros.unused import given_parameters
 
 NAMED = 5  # topics or publishers in one sentence
 INFOS = 30  # of camera_info that are kept: a frame may wait a second until the one before it is answered
@@ -67,8 +68,7 @@ class Inputs:
             node.destroy_subscription(self._infos)
             raise
         # Says more than the profile of the subscription: whether it was the user who wanted it so.
-        overridden = f"qos_overrides.{self.topic}.subscription.reliability" in node._parameter_overrides
-        self._adapts = not overridden
+        self._adapts = f"qos_overrides.{self.topic}.subscription.reliability" not in given_parameters(node)
 
     def close(self) -> None:
         for subscription in (self._images, self._infos):

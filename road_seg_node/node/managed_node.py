@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.service import Service
 
 
 class ManagedNode(LifecycleNode):
@@ -22,13 +24,16 @@ class ManagedNode(LifecycleNode):
         self._attempted = False  # whether a transition has got as far as its callback
         # Jazzy's rclpy lets its exception about a transition that the state does not have end the executor; neither it
         # nor Kilted's says anything of an exception in a callback.
-        change_state = self._service_change_state.callback
-        self._service_change_state.callback = lambda request, response: self._guard(change_state, request, response)
+        service = self._service(ChangeState)
+        change_state = service.callback
+        service.callback = lambda request, response: self._guard(change_state, request, response)
+        self._get_state = self._service(GetState).callback  # what `ros2 lifecycle get` calls
 
     @property
     def state(self) -> str:
         """ "unconfigured", "inactive", "active", "finalized", or the name of the transition under way."""
-        return self._state_machine.current_state[1]
+        response: GetState.Response = self._get_state(GetState.Request(), GetState.Response())
+        return str(response.current_state.label)
 
     def start(self) -> None:
         """Configures and activates; raises what configure() or activate() raised."""
@@ -63,6 +68,9 @@ class ManagedNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         return self._attempt("shut down", self._shut_down)
+
+    def _service(self, kind: type) -> Service:
+        return next(service for service in self.services if service.srv_type is kind)
 
     def _shut_down(self) -> None:
         self.deactivate()

@@ -20,7 +20,6 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.task import Future
@@ -234,34 +233,17 @@ def spin(executor: SingleThreadedExecutor, log: ThrottledLog) -> None:
 def main(args: list[str] | None = None) -> int:
     """Runs the node until Ctrl-C or SIGTERM (0); 2 when a parameter, the model or the provider is at fault."""
     program.hold_signals()
-    executor, node = None, None
     remove_leftovers()
-    try:
-        try:
-            rclpy.init(args=args)
-        except RuntimeError as error:  # what rclpy's errors about --ros-args have in common
-            get_logger(NODE_NAME).fatal(f"The command line cannot be used: {error}")
-            return 2
-        executor = SingleThreadedExecutor()
-        program.await_signals()
-        unused.warn_of_arguments(args, NODE_NAME)
-        node = RoadSegNode()
-        if node.values.autostart:
-            node.start()
-        executor.add_node(node)
-        spin(executor, ThrottledLog(node.get_logger()))
-    except ExternalShutdownException:
-        pass
-    except Exception as error:
-        if not rclpy.ok():  # a call that the shutdown of the context broke off
-            return 0
-        if not isinstance(error, (ParameterError, ModelFileError, ProviderError, ParameterException)):
-            raise
-        get_logger(NODE_NAME).fatal(str(error))
-        return 2
-    finally:
-        program.close(executor, node)
-    return 0
+    mistakes = (ParameterError, ModelFileError, ProviderError, ParameterException)
+    return program.carry_out(NODE_NAME, args, mistakes, segment)
+
+
+def segment(executor: SingleThreadedExecutor) -> None:
+    node = RoadSegNode()
+    executor.add_node(node)
+    if node.values.autostart:
+        node.start()
+    spin(executor, ThrottledLog(node.get_logger()))
 
 
 if __name__ == "__main__":

@@ -7,15 +7,17 @@ order; one that comes while it ends changes nothing any more.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from rclpy.executors import Executor
-    from rclpy.node import Node
+    from rclpy.executors import SingleThreadedExecutor
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Seconds after which SIGALRM ends a shutdown that hangs: while another process dies, Fast DDS has been seen to wait for
@@ -49,19 +51,58 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def close(executor: Executor | None, node: Node | None) -> None:
-    """Gives up what rclpy has, the executor first; its default context is shut down by then, or is now."""
-    ignore_signals()
-    if executor is not None:
-        executor.shutdown()
-    if node is not None:
-        node.destroy_node()
-    import rclpy  # not before signals wait, since it takes a while
+def carry_out(
+    name: str,
+    args: list[str] | None,
+    mistakes: tuple[type[Exception], ...],
+    job: Callable[[SingleThreadedExecutor], None],
+) -> int:
+    """Calls `job` between rclpy's beginning and its end; returns the exit status.
 
-    context = rclpy.get_default_context()
-    rclpy.try_shutdown()
-    # Writes the rest of the log's file. Where a signal shut the context down, rclpy leaves that to Python's end.
-    context._logging_fini()
+    0 once `job` has ended, by itself or by a signal. For one of `mistakes`, whose sentence is logged, its `exit_status`
+    or else 2. `job` makes its node and adds it to the executor; that ends with it. args: as main() got them.
+    """
+    hold_signals()
+    import rclpy  # not before signals wait, since it takes a while
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.logging import get_logger
+
+    from road_seg_node.ros.unused import warn_of_arguments
+
+    try:
+        rclpy.init(args=args)
+    except RuntimeError as error:  # what rclpy's errors about --ros-args have in common
+        get_logger(name).fatal(f"The command line cannot be used: {error}")
+        return 2
+    executor = SingleThreadedExecutor()
+    await_signals()
+    warn_of_arguments(args, name)
+    try:
+        with until_shut_down(*mistakes):
+            job(executor)
+    except mistakes as error:
+        get_logger(name).fatal(str(error))
+        return int(getattr(error, "exit_status", 2))
+    finally:
+        ignore_signals()
+        nodes = executor.get_nodes()
+        executor.shutdown()
+        for node in nodes:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+@contextmanager
+def until_shut_down(*mistakes: type[Exception]) -> Iterator[None]:
+    """Passes over what is raised because a signal has shut rclpy's context down meanwhile, but for `mistakes`."""
+    import rclpy
+
+    try:
+        yield
+    except Exception as error:  # rclpy has many kinds of them for a context that is gone
+        if rclpy.ok() or isinstance(error, mistakes):
+            raise
 
 
 def leave(exit_code: int) -> NoReturn:
@@ -72,4 +113,5 @@ def leave(exit_code: int) -> NoReturn:
     """
     sys.stdout.flush()
     sys.stderr.flush()
+    ctypes.CDLL(None).fflush(None)  # all of C's files, of which one is ROS's log
     os._exit(exit_code)

@@ -21,21 +21,26 @@ def warn_of_arguments(args: list[str] | None, logger: str) -> None:
         )
 
 
+def given_parameters(node: Node) -> list[str]:
+    """Names of what the node was started with, declared or not; rclpy keeps that in a private member alone."""
+    return list(node._parameter_overrides)
+
+
 def warn_of_parameters(node: Node, subscribes: bool = False) -> None:
     """Warns of parameters that the node was started with and has not declared.
 
     subscribes: its topics' qos_overrides are declared later, so that warn_of_qos_overrides() is to tell of those.
     """
-    _warn(node, [name for name in node._parameter_overrides if not (subscribes and name.startswith(_QOS))])
+    _warn(node, [name for name in given_parameters(node) if not (subscribes and name.startswith(_QOS))])
 
 
 def warn_of_qos_overrides(node: Node) -> None:
     """Warns of those that no subscription has taken, such as for another topic's name. Once the node has subscribed."""
-    _warn(node, [name for name in node._parameter_overrides if name.startswith(_QOS)])
+    _warn(node, [name for name in given_parameters(node) if name.startswith(_QOS)])
 
 
 def _warn(node: Node, given: list[str]) -> None:
-    known = list(node._parameters)
+    known = node.list_parameters([], 0).names
     found = []
     for name in sorted(given):
         if not node.has_parameter(name):
