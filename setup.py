@@ -40,6 +40,7 @@ setup(
         "openvino": ["openvino>=2025.0 ; platform_machine == 'x86_64' or platform_machine == 'aarch64'"],
         "gpu": ["onnxruntime-gpu[cuda,cudnn]>=1.23"],
         "train": ["matplotlib", "onnx>=1.20", "onnxscript==0.7.2", "pyyaml", "tensorboard", "torch==2.13.0", "tqdm"],
+        "test": ["pytest"],  # where `colcon test` looks for what runs the tests
         "dev": ["codespell", "cyclonedds ; platform_machine == 'x86_64'", "mypy", "pytest", "ruff"],
     },
     zip_safe=True,

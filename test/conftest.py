@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the tests find real frames, and a ROS domain with a planner and nodes in it."""
+"""Which tests a machine can run, where they find real frames, and a ROS domain with a planner and nodes in it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,27 @@ if TYPE_CHECKING:  # these need ROS, which most tests do not
     from node_process import NodeProcess, Planner
 
 ROOT = Path(__file__).resolve().parents[1]
+TRAINER = ("bench", "export", "train")  # rooms of tests that need PyTorch
+
+
+class LeftOut(pytest.Module):
+    """A file of the trainer's tests where the trainer is not installed, as on a robot."""
+
+    def collect(self) -> list[pytest.Item]:
+        pytest.skip("the trainer's, which needs PyTorch: `make setup` installs it")
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    if module_path.relative_to(ROOT / "test").parts[0] in TRAINER and find_spec("torch") is None:
+        module: pytest.Module = LeftOut.from_parent(parent, path=module_path)
+        return module
+    return None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        if find_spec(mark.args[0]) is None:
+            pytest.skip(f"{mark.args[0]} is not here: pip install {mark.args[0]}")
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ import pytest
 from nav_msgs.msg import OccupancyGrid
 from node_process import PATIENCE, REPOSITORY, Planner, any_domain, pixels, wait_until
 from rcl_interfaces.srv import GetParameters
-from rosbags.rosbag2 import Reader
 from tiny_model import expected_probability, write_tiny_model
 
 from road_seg_node.synthetic_road.scene import Road
@@ -26,6 +25,7 @@ if importlib.util.find_spec("launch_ros") is None or shutil.which("ros2") is Non
     pytest.skip("ROS's launch is not here: source a ROS 2 installation", allow_module_level=True)
 if shutil.which("colcon") is None:
     pytest.skip("colcon is not here: pip install colcon-common-extensions", allow_module_level=True)
+Reader = pytest.importorskip("rosbags.rosbag2", reason="rosbags is not here: pip install rosbags").Reader
 
 ARGUMENTS = """image_topic image_transport model provider threshold camera_height camera_tilt ground_frame params_file
     namespace name autostart respawn log_level dds_profile rviz fixed_frame camera camera_topic record""".split()

@@ -118,7 +118,8 @@ def test_programs_can_be_called() -> None:
 
 def test_extras_name_what_make_installs() -> None:
     extras = ast.literal_eval(setup_arguments()["extras_require"])
-    assert set(extras) == {"cpu", "openvino", "gpu", "train", "dev"}
+    assert set(extras) == {"cpu", "openvino", "gpu", "train", "test", "dev"}
+    assert set(extras.pop("test")) < set(extras["dev"])
     assert set(extras.pop("openvino")) < set(extras["cpu"])
     for extra, packages in extras.items():
         assert sorted(packages) == sorted(line for line in requirements(extra) if line and line[0] != "#")

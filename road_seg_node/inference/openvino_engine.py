@@ -48,7 +48,7 @@ def open_engine(model: ModelFile, size: Size | None, precision: str) -> WholeGra
                 network = _between(ov, graph, *ends, np.float32 if exact else np.uint8)
                 return NetworkOnly(core.compile_model(network, "CPU", options), model.quantized, exact)
         return WholeGraph(core.compile_model(graph, "CPU", options), model.quantized)
-    except RuntimeError as error:  # OpenVINO's exceptions have no other base
+    except (RuntimeError, UnicodeDecodeError) as error:  # OpenVINO's exceptions have no other base; names that are none
         raise ProviderError(
             f"openvino cannot run the model {model.where} ({first_line(error)}): choose the provider cpu"
         ) from error

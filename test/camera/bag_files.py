@@ -8,12 +8,16 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 from rclpy.serialization import serialize_message
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from road_seg_node.ros.images import to_message
+
+pytest.importorskip("rosbags", reason="rosbags is not here: pip install rosbags")
+
+from rosbags.rosbag2 import StoragePlugin, Writer  # noqa: E402
+from rosbags.typesys import Stores, get_typestore  # noqa: E402
 
 BEGIN = 1_700_000_000_000_000_000  # nanoseconds
 

@@ -68,7 +68,7 @@ print(refused)
 """
 
 
-@pytest.mark.parametrize("provider", ["cpu", "openvino"])
+@pytest.mark.parametrize("provider", ["cpu", pytest.param("openvino", marks=pytest.mark.needs("openvino"))])
 @pytest.mark.parametrize("kind", ["sealed", "unsealed"])
 def test_damaged_files(tmp_path: Path, provider: str, kind: str) -> None:
     """A file that ends with its hash answers as it did or is refused. One without, as other writers may leave it, has

@@ -10,16 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from tiny_model import expected_probability, tiny_info, write_tiny_model
 
-from export.export import to_onnx
 from road_seg_node.inference import RoadSegmenter, model_file
 from road_seg_node.inference.openvino_engine import NetworkOnly, WholeGraph, open_engine
 from road_seg_node.shipped import COMPACT
 from road_seg_node.synthetic_road.scene import Road
-from train.network.contract import RoadProbability
-from train.network.model import VGGFCN8
+
+pytest.importorskip("openvino", reason="openvino is not here: pip install openvino")
+torch = pytest.importorskip("torch", reason="compared with the trainer's network, which needs PyTorch: `make setup`")
+
+from export.export import to_onnx  # noqa: E402
+from train.network.contract import RoadProbability  # noqa: E402
+from train.network.model import VGGFCN8  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIZES = [(375, 1242), (360, 480), (96, 160), (227, 321), (1080, 1920)]

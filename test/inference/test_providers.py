@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from tiny_model import edit, write_tiny_model
 
 from road_seg_node.inference import RoadSegmenter, model_file, onnxruntime_engine, providers
@@ -73,6 +72,7 @@ def test_a_gpu_provider_either_works_or_is_refused_with_reason_and_remedy(tmp_pa
     assert sentence in auto.refused
 
 
+@pytest.mark.needs("openvino")
 def test_auto_takes_openvino_before_the_cpu_and_says_what_it_refused(tmp_path: Path) -> None:
     auto = RoadSegmenter(write_tiny_model(tmp_path / "m.onnx"))
     assert auto.provider in ("tensorrt", "cuda", "openvino")
@@ -103,7 +103,10 @@ def test_a_broken_model_is_not_blamed_on_the_provider(tmp_path: Path) -> None:
         RoadSegmenter(path, "auto")
 
 
+@pytest.mark.needs("onnx")
 def test_heavy_operators_that_run_elsewhere_are_found() -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
     weights = numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "weights")
     graph = helper.make_graph(
         [
@@ -138,9 +141,7 @@ def test_heavy_operators_that_run_elsewhere_are_found() -> None:
         ("tensorrt", "int8", "int8"),
     ],
 )
-def test_the_precision_is_that_of_the_arithmetic(
-    provider: str, file: str, precision: str, tmp_path: Path
-) -> None:
+def test_the_precision_is_that_of_the_arithmetic(provider: str, file: str, precision: str, tmp_path: Path) -> None:
     model = replace(model_file.read(write_tiny_model(tmp_path / "m.onnx")), precision=file)
     assert onnxruntime_engine._precision(provider, model, exact=False) == precision
 
@@ -195,6 +196,7 @@ def test_onnxruntime_that_is_broken(tmp_path: Path, module: str, expected: str) 
     assert "pip" in result.stdout
 
 
+@pytest.mark.needs("openvino")
 def test_openvino_sends_and_writes_nothing_when_it_is_imported(tmp_path: Path) -> None:
     code = (
         "import sys; from road_seg_node.inference import RoadSegmenter\n"

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from tiny_model import expected_probability, tiny_graph, tiny_info, write_tiny_model
 
 from road_seg_node.inference import RoadSegmenter, model_file, road_mask
@@ -140,7 +139,10 @@ def test_a_provider_that_computes_another_network_is_refused(
     assert found in sentence
 
 
+@pytest.mark.needs("onnx")
 def test_a_model_that_answers_in_another_size_is_refused(tmp_path: Path) -> None:
+    from onnx import helper, numpy_helper
+
     model = tiny_graph()
     graph = model.graph
     graph.node[-1].output[0] = "whole"
@@ -155,6 +157,8 @@ def test_a_model_that_answers_in_another_size_is_refused(tmp_path: Path) -> None
 
 def write_square_root_model(path: Path) -> Path:
     """Write a model that answers sqrt(red - 1), NaN where red is 0, cast to bytes."""
+    from onnx import TensorProto, helper, numpy_helper
+
     constants = {"red_at": np.array(2, np.int64), "one": np.array(1, np.float32)}
     nodes = [
         helper.make_node("Cast", [model_file.INPUT_NAME], ["pixels"], to=TensorProto.FLOAT),
@@ -172,7 +176,8 @@ def write_square_root_model(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("provider", ["cpu", "openvino"])
+@pytest.mark.needs("onnx")
+@pytest.mark.parametrize("provider", ["cpu", pytest.param("openvino", marks=pytest.mark.needs("openvino"))])
 @pytest.mark.parametrize("pixels", [1, 30 * 40])
 def test_an_answer_with_nan_is_an_error_and_the_next_image_is_answered(
     tmp_path: Path, provider: str, pixels: int
@@ -187,6 +192,7 @@ def test_an_answer_with_nan_is_an_error_and_the_next_image_is_answered(
             segmenter.probability(bad)
 
 
+@pytest.mark.needs("onnx")
 def test_load_takes_another_model_between_two_images(tmp_path: Path) -> None:
     segmenter = RoadSegmenter(write_tiny_model(tmp_path / "m.onnx"), "cpu")
     before = segmenter.model_sha256
@@ -255,7 +261,7 @@ print(exchange(10), exchange(int(frames) // 40))
 """
 
 
-@pytest.mark.parametrize("provider", ["cpu", "openvino"])
+@pytest.mark.parametrize("provider", ["cpu", pytest.param("openvino", marks=pytest.mark.needs("openvino"))])
 def test_memory_stays_flat(provider: str) -> None:
     """Over images of two sizes and exchanges of the model that ships. In a process of its own, since what the
     allocator keeps depends on what ran before; it has settled after 10 exchanges, and the 20 engines of 800 frames,
@@ -279,7 +285,10 @@ def test_a_precision_that_does_not_exist(tmp_path: Path) -> None:
         RoadSegmenter(write_tiny_model(tmp_path / "m.onnx"), "cpu", "int4")
 
 
+@pytest.mark.needs("onnx")
 def test_a_model_that_fails_while_it_runs_is_told_in_a_sentence(tmp_path: Path) -> None:
+    from onnx import helper, numpy_helper
+
     model = tiny_graph()
     graph = model.graph
     graph.node[-1].output[0] = "whole"
