@@ -282,7 +282,7 @@ def test_golden_answer_that_cannot_be_used(tmp_path: Path, value: str) -> None:
     assert "has a golden answer" in refusal(write_with_metadata(tmp_path / "m.onnx", golden=value))
 
 
-@pytest.mark.parametrize("text", [b"grey is road", b"height", b"image", b"Gather"])
+@pytest.mark.parametrize("text", [b"grey is road", b"image", b"Gather"])
 def test_text_that_is_not_utf8(tmp_path: Path, text: bytes, capfd: pytest.CaptureFixture[str]) -> None:
     path = write_tiny_model(tmp_path / "m.onnx")
     edit(path, text, b"\xff" + text[1:])
