@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-from types import SimpleNamespace
-from typing import Any
 
 import cv2
 import numpy as np
@@ -17,50 +14,52 @@ from road_seg_node.ros.coded_image import ImageError, look_at
 
 MAX_SIDE = 16384  # no camera has more rows or columns, so more is a broken message
 
-# Encodings read here: how many bytes a pixel has, and OpenCV's conversion of them to BGR.
-_DIRECT: dict[str, tuple[int, int | None]] = {
-    "bgr8": (3, None),
-    "rgb8": (3, cv2.COLOR_RGB2BGR),
-    "bgra8": (4, cv2.COLOR_BGRA2BGR),
-    "rgba8": (4, cv2.COLOR_RGBA2BGR),
-    "mono8": (1, cv2.COLOR_GRAY2BGR),
+# Encodings read here: how many values a pixel has in a row, of how many bytes, and OpenCV's conversion to BGR.
+_ENCODINGS: dict[str, tuple[int, int, int | None]] = {
+    "bgr8": (3, 1, None),
+    "rgb8": (3, 1, cv2.COLOR_RGB2BGR),
+    "bgra8": (4, 1, cv2.COLOR_BGRA2BGR),
+    "rgba8": (4, 1, cv2.COLOR_RGBA2BGR),
+    "mono8": (1, 1, cv2.COLOR_GRAY2BGR),
     # OpenCV's own type names say nothing of colour; OpenCV's order is BGR.
-    "8UC1": (1, cv2.COLOR_GRAY2BGR),
-    "8UC3": (3, None),
-    "8UC4": (4, cv2.COLOR_BGRA2BGR),
+    "8UC1": (1, 1, cv2.COLOR_GRAY2BGR),
+    "8UC3": (3, 1, None),
+    "8UC4": (4, 1, cv2.COLOR_BGRA2BGR),
+    # OpenCV calls a mosaic by its second row.
+    "bayer_rggb8": (1, 1, cv2.COLOR_BayerBG2BGR),
+    "bayer_bggr8": (1, 1, cv2.COLOR_BayerRG2BGR),
+    "bayer_gbrg8": (1, 1, cv2.COLOR_BayerGR2BGR),
+    "bayer_grbg8": (1, 1, cv2.COLOR_BayerGB2BGR),
+    "yuv422": (2, 1, cv2.COLOR_YUV2BGR_UYVY),
+    "uyvy": (2, 1, cv2.COLOR_YUV2BGR_UYVY),
+    "yuv422_yuy2": (2, 1, cv2.COLOR_YUV2BGR_YUY2),
+    "yuyv": (2, 1, cv2.COLOR_YUV2BGR_YUY2),
 }
-# Encodings that a library converts: how many bytes a pixel has in a row.
-_CONVERTED: dict[str, int] = {
-    **{f"bayer_{order}8": 1 for order in ("rggb", "bggr", "gbrg", "grbg")},
-    **{f"bayer_{order}16": 2 for order in ("rggb", "bggr", "gbrg", "grbg")},
-    "mono16": 2,
-    **{f"{order}16": 2 * len(order) for order in ("bgr", "rgb", "bgra", "rgba")},
-    "yuv422": 2,
-    "uyvy": 2,
-    "yuv422_yuy2": 2,
-    "yuyv": 2,
-}
+_DEEP = [name for name in _ENCODINGS if name.startswith(("bgr", "rgb", "mono", "bayer_"))]
+_ENCODINGS |= {name.replace("8", "16"): (_ENCODINGS[name][0], 2, _ENCODINGS[name][2]) for name in _DEEP}
 # Luma rows, and below them half as many rows of interleaved chroma.
 _SEMI_PLANAR = {"nv12": cv2.COLOR_YUV2BGR_NV12, "nv21": cv2.COLOR_YUV2BGR_NV21}
 
-KNOWN_ENCODINGS = (*_DIRECT, *_CONVERTED, *_SEMI_PLANAR)
+KNOWN_ENCODINGS = (*_ENCODINGS, *_SEMI_PLANAR)
 
 
 def to_bgr(msg: Image) -> np.ndarray:
     """Returns the image as uint8 [height, width, 3], colour order BGR.
 
-    For bgr8 it is a view of the message's bytes, whose rows may be padded; other encodings give a new array.
-    Raises ImageError with a sentence when size, step, length and encoding do not agree, or the encoding is unknown.
+    For bgr8 it is a view of the message's bytes, whose rows may be padded; other encodings give a new array. 16 bits
+    become 8. Raises ImageError with a sentence when size, step, length and encoding do not agree, or the encoding is
+    unknown.
     """
     rows = _rows(msg)
     height, width, encoding = msg.height, msg.width, msg.encoding
-    if encoding in _DIRECT:
-        channels, conversion = _DIRECT[encoding]
-        pixels: np.ndarray = np.ndarray((height, width, channels), np.uint8, rows, 0, (msg.step, channels, 1))
-        return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
     if encoding in _SEMI_PLANAR:
         return cv2.cvtColor(np.ascontiguousarray(rows[:, :width]), _SEMI_PLANAR[encoding])
-    return _convert(msg, np.ascontiguousarray(rows[:, : width * _CONVERTED[encoding]]))
+    values, size, conversion = _ENCODINGS[encoding]
+    kind = np.dtype(f"{'>' if msg.is_bigendian else '<'}u{size}")
+    pixels: np.ndarray = np.ndarray((height, width, values), kind, rows, 0, (msg.step, values * size, size))
+    if size == 1:
+        return pixels if conversion is None else _converted(pixels, encoding)
+    return cv2.convertScaleAbs(_converted(pixels.astype(np.uint16), encoding), alpha=1 / 257)  # 65535 becomes 255
 
 
 def decode_compressed(msg: CompressedImage) -> np.ndarray:
@@ -83,7 +82,7 @@ def decode_compressed(msg: CompressedImage) -> np.ndarray:
     name = f"A {coded.kind} image of {coded.width}x{coded.height}"
     # compressed_image_transport leaves a Bayer mosaic as it is and stores it as grey.
     mosaic = encoding.removesuffix("16").removesuffix("8") + "8"
-    is_mosaic = mosaic.startswith("bayer_") and mosaic in _CONVERTED and coded.channels == 1
+    is_mosaic = mosaic.startswith("bayer_") and mosaic in _ENCODINGS and coded.channels == 1
     flags = (cv2.IMREAD_GRAYSCALE if is_mosaic else cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -92,8 +91,7 @@ def decode_compressed(msg: CompressedImage) -> np.ndarray:
     if pixels is None or pixels.shape[:2] != (coded.height, coded.width):
         raise ImageError("damaged", f"{name} cannot be decoded: its {len(data)} bytes are damaged.")
     if is_mosaic:
-        plain = Image(height=coded.height, width=coded.width, encoding=mosaic)
-        return _convert(plain, pixels.astype(np.uint8, copy=False))
+        return _converted(pixels.astype(np.uint8, copy=False), mosaic)
     if "compressed rgb" in compression:  # older publishers stored red where the decoder gives blue
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     return pixels.astype(np.uint8, copy=False)
@@ -127,11 +125,10 @@ def _rows(msg: Image) -> np.ndarray:
         raise ImageError("size", f"An image of {size} is larger than {MAX_SIDE} rows or columns, which no camera is.")
     if encoding in _SEMI_PLANAR and (height % 2 or width % 2):
         raise ImageError("size", f"An image of {size} must have an even number of rows and columns.")
-    pixel = _DIRECT[encoding][0] if encoding in _DIRECT else _CONVERTED.get(encoding, 1)
-    if step < width * pixel:
-        raise ImageError(
-            "step", f"An image of {size} needs rows of {width * pixel} bytes or more, its step says {step}."
-        )
+    values, bytes_each, _ = _ENCODINGS.get(encoding, (1, 1, None))
+    row = width * values * bytes_each
+    if step < row:
+        raise ImageError("step", f"An image of {size} needs rows of {row} bytes or more, its step says {step}.")
     total = height * 3 // 2 if encoding in _SEMI_PLANAR else height
     if len(msg.data) != total * step:
         raise ImageError(
@@ -145,42 +142,11 @@ def _printable(encoding: str) -> str:
     return re.sub(r"[^ -~]", "?", encoding[:40])
 
 
-def _convert(msg: Image, packed: np.ndarray) -> np.ndarray:
-    """Bayer, YUV 4:2:2 and 16 bits through rosbags-image, or cv_bridge where only that is installed.
-
-    packed: the message's rows without padding, which rosbags-image would take for pixels.
-    """
-    converter = _converter()
-    if converter is None:
-        raise ImageError(
-            "encoding",
-            f"An image of encoding {msg.encoding!r} needs a package to convert it: install rosbags-image or cv_bridge.",
-        )
-    plain = SimpleNamespace(
-        height=msg.height,
-        width=msg.width,
-        encoding=msg.encoding,
-        is_bigendian=bool(msg.is_bigendian),
-        step=packed.shape[1],
-        data=packed.reshape(-1),
-    )
+def _converted(pixels: np.ndarray, encoding: str) -> np.ndarray:
+    """To BGR, by OpenCV, which wants an even number of columns of YUV 4:2:2, and of a mosaic more than a few pixels."""
+    conversion = _ENCODINGS[encoding][2]
     try:
-        return np.ascontiguousarray(converter(plain, "bgr8"), np.uint8)
-    except Exception as error:  # the two libraries, and OpenCV below them, raise types of their own
-        raise ImageError(
-            "encoding", f"An image of {msg.width}x{msg.height} {msg.encoding} could not be converted: {error}"
-        ) from error
-
-
-def _converter() -> Any | None:
-    """The function (message, "bgr8") -> array of the first library that works here."""
-    # rosbags-image first: Jazzy's cv_bridge was built for NumPy 1 and fails, with a page of text, beside NumPy 2.
-    try:
-        return importlib.import_module("rosbags.image").message_to_cvimage
-    except ImportError:
-        pass
-    try:
-        importlib.import_module("cv_bridge.boost.cv_bridge_boost")  # its compiled half, where it fails
-        return importlib.import_module("cv_bridge").CvBridge().imgmsg_to_cv2
-    except (ImportError, AttributeError, SystemError):  # which of them depends on NumPy's version
-        return None
+        return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
+    except cv2.error as error:
+        size = f"{pixels.shape[1]}x{pixels.shape[0]} {encoding}"
+        raise ImageError("encoding", f"An image of {size} could not be converted: {error.err}.") from error
