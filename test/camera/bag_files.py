@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from road_seg_node.ros.images import to_message
 
-pytest.importorskip("rosbags", reason="rosbags is not here: pip install rosbags")
+pytest.importorskip("rosbags.rosbag2", reason="rosbags is not here: pip install rosbags")
 
 from rosbags.rosbag2 import StoragePlugin, Writer  # noqa: E402
 from rosbags.typesys import Stores, get_typestore  # noqa: E402

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from road_seg_node.inference.processor import products_overflow
 
 
 def overflows(weight: int) -> bool:
     """Whether ONNX Runtime gets a product of bytes wrong here: 64 times 255 with `weight`."""
+    from onnx import TensorProto, helper, numpy_helper
+
     graph = helper.make_graph(
         [helper.make_node("MatMulInteger", ["a", "b"], ["product"])],
         "product",
@@ -28,6 +29,7 @@ def overflows(weight: int) -> bool:
     return bool((product != 255 * weight * 64).any())
 
 
+@pytest.mark.needs("onnx")
 def test_this_processor_is_known_by_what_it_computes() -> None:
     assert overflows(127) == overflows(-127) == products_overflow()
     assert not overflows(64) and not overflows(-64)

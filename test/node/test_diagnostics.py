@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from onnx import TensorProto, helper
-from tiny_model import tiny_graph, tiny_info
+from tiny_model import TINY, tiny_info
 
 pytest.importorskip("diagnostic_msgs.msg", reason="needs ROS's diagnostic_msgs")
 
@@ -75,12 +74,9 @@ def test_level_and_message(found: Condition, level: bytes, message: str) -> None
 
 def test_int8_weights_that_overflow_here_are_a_warning(tmp_path: Path) -> None:
     """Everywhere else, and with weights of 7 bits, there is nothing to warn of."""
-    model = tiny_graph()
-    scale = helper.make_tensor("scale", TensorProto.FLOAT, [], [1.0])
-    model.graph.initializer.extend([scale, helper.make_tensor("bytes", TensorProto.INT8, [1], [1])])
-    model.graph.node.append(helper.make_node("DequantizeLinear", ["bytes", "scale"], ["unused"]))
     for bits, overflow in ((8, products_overflow()), (None, products_overflow()), (7, False)):
-        model_file.write(model, tiny_info(metrics={"weight_bits": bits} if bits else {}), tmp_path / "m.onnx")
+        info = tiny_info(metrics={"weight_bits": bits} if bits else {})
+        model_file.write_bytes(TINY.read_bytes(), info, tmp_path / "m.onnx", "int8")
         segmenter = RoadSegmenter(tmp_path / "m.onnx", "cpu")
         told = status(condition({Fate.ANSWERED: 30}, segmenter=segmenter, threshold=0.5))
         assert told.level == (WARN if overflow else OK)
