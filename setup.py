@@ -30,7 +30,13 @@ setup(
         shared("models", "*.onnx", "*.md"),
     ],
     python_requires=">=3.10",
-    install_requires=["setuptools", "numpy>=1.23", "opencv-python-headless>=4.8"],
+    install_requires=[
+        "setuptools",
+        "numpy>=1.23",
+        "opencv-python-headless>=4.8",
+        "rosbags>=0.11",
+        "rosbags-image>=0.10",
+    ],
     # One of cpu and gpu, never both: the two builds of ONNX Runtime overwrite each other's files.
     extras_require={
         "cpu": [
@@ -38,6 +44,18 @@ setup(
             "openvino>=2025.0 ; platform_machine == 'x86_64' or platform_machine == 'aarch64'",
         ],
         "openvino": ["openvino>=2025.0 ; platform_machine == 'x86_64' or platform_machine == 'aarch64'"],
+        # ROS 2 Jazzy, where none is sourced.
+        "ros": [
+            "ros-rclpy[fastrtps]==7.1.6",
+            "ros-diagnostic-msgs",
+            "ros-geometry-msgs",
+            "ros-lifecycle-msgs",
+            "ros-nav-msgs",
+            "ros-rcl-interfaces",
+            "ros-sensor-msgs",
+            "ros-std-msgs",
+            "ros-std-srvs",
+        ],
         "gpu": ["onnxruntime-gpu[cuda,cudnn]>=1.23"],
         "train": ["matplotlib", "onnx>=1.20", "onnxscript==0.7.2", "pyyaml", "tensorboard", "torch==2.13.0", "tqdm"],
         "test": ["pytest"],  # where `colcon test` looks for what runs the tests

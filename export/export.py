@@ -147,9 +147,10 @@ def export_checkpoint(
     )
     if output.suffix != ".onnx" or output.is_dir():
         raise ExportError(f"{output} cannot be the model file: give the name of a file that ends in .onnx.")
+    if not output.parent.is_dir():
+        raise ExportError(f"There is no folder {output.parent} to write {output.name} into: make it, or name another.")
     candidate = output.with_name(f".{output.stem}.candidate.onnx")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
         model_file.write(to_onnx(module), info, candidate)
         worst = largest_difference(module, RoadSegmenter(candidate, "cpu"), parity_images(images))
         if worst > LARGEST_DIFFERENCE:

@@ -204,7 +204,6 @@ def quantize(
     pictures = {folder: calibration_pictures(folder) for folder in calibration}
     frames = {_short(folder): len(find_frames(folder)) for folder in validation}
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(prefix=f".{output.stem}.", dir=output.parent)
     except OSError as error:
         raise QuantizeError(f"{output} cannot be written: {error.strerror or error}.") from None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 PACKAGE = "road_seg_node"
@@ -14,14 +15,17 @@ def shipped_file(relative: str) -> Path:
     """Path of a shipped file, such as "models/road_seg_compact.onnx".
 
     In a checkout it is the checkout's own file, whatever else is installed; otherwise the one under
-    share/road_seg_node as colcon installed it. The file is not opened: whoever reads it says what is wrong with it.
+    share/road_seg_node where colcon or pip has installed it, beside the Python package. The file is not opened:
+    whoever reads it says what is wrong with it.
     """
-    root = Path(__file__).resolve().parent.parent
-    if not (root / "package.xml").is_file():
-        try:
-            from ament_index_python.packages import get_package_share_directory
+    package = Path(__file__).resolve().parent
+    roots = [package.parent, *(parent / "share" / PACKAGE for parent in package.parents)]
+    return next((root for root in roots if (root / "package.xml").is_file()), package.parent) / relative
 
-            root = Path(get_package_share_directory(PACKAGE))
-        except (ImportError, LookupError, OSError):  # no ROS index, no such package in it, AMENT_PREFIX_PATH not set
-            pass
-    return root / relative
+
+def version() -> str:
+    """The package's version, as package.xml has it."""
+    try:
+        return str(ElementTree.parse(shipped_file("package.xml")).findtext("version"))
+    except (OSError, ElementTree.ParseError):
+        return "of unknown version"

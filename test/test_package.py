@@ -6,8 +6,10 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -15,12 +17,19 @@ from pathlib import Path
 
 import pytest
 import yaml
+from node_process import any_domain
 
 from road_seg_node.node.frame_accounts import STAGES, Fate
 from road_seg_node.node.parameters import SETTINGS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHIPPED = ("launch", "config", "rviz", "models")
+LIST_SHIPPED = """
+import json
+from road_seg_node.shipped import shipped_file
+names = "models/road_seg_compact.onnx config/road_seg.yaml config/fastdds_large_images.xml rviz/road_seg.rviz".split()
+print(json.dumps([str(shipped_file(name)) for name in names]))
+"""
 
 
 def package_xml() -> ElementTree.Element:
@@ -118,13 +127,64 @@ def test_programs_can_be_called() -> None:
 
 def test_extras_name_what_make_installs() -> None:
     extras = ast.literal_eval(setup_arguments()["extras_require"])
-    assert set(extras) == {"cpu", "openvino", "gpu", "train", "test", "dev"}
+    assert set(extras) == {"cpu", "openvino", "gpu", "ros", "train", "test", "dev"}
     assert set(extras.pop("test")) < set(extras["dev"])
     assert set(extras.pop("openvino")) < set(extras["cpu"])
     for extra, packages in extras.items():
         assert sorted(packages) == sorted(line for line in requirements(extra) if line and line[0] != "#")
     assert names(extras["cpu"]) == {"onnxruntime", "openvino"}
     assert names(extras["gpu"]) == {"onnxruntime-gpu"}
+
+
+def test_pip_brings_what_the_robot_needs() -> None:
+    required = ast.literal_eval(setup_arguments()["install_requires"])
+    needed = [line for line in requirements("robot") if line and line[0] != "#"]
+    assert sorted(required) == sorted(["setuptools", *needed])
+
+
+def test_the_readme_installs_what_no_debian_package_has() -> None:
+    """Beside what rosdep brings, for package.xml says it."""
+    (line,) = re.findall(r"^pip install --break-system-packages ([^#]+)", (REPOSITORY / "README.md").read_text(), re.M)
+    of_debian = {"numpy", "opencv-python-headless"}
+    assert set(line.split()) == (names(requirements("robot")) | names(requirements("cpu"))) - of_debian
+
+
+@pytest.mark.parametrize("option", ["--prefix", "--target"])
+def test_it_works_where_pip_has_installed_it(option: str, tmp_path: Path) -> None:
+    """With the libraries that are here: what pip would fetch is what the test before looks at."""
+    checkout, place = tmp_path / "checkout", tmp_path / "place"
+    checkout.mkdir()
+    for name in ("road_seg_node", "resource", *SHIPPED):
+        shutil.copytree(REPOSITORY / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "setup.cfg", "pyproject.toml", "package.xml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, checkout)
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", f"{option}={place}"]
+    subprocess.run([*command, "."], cwd=checkout, check=True, capture_output=True, timeout=120)
+    shutil.rmtree(checkout)
+    (package,) = [path for path in place.rglob("road_seg_node") if (path / "shipped.py").is_file()]
+    environ = {**os.environ, "PYTHONPATH": str(package.parent), "ROS_DOMAIN_ID": str(any_domain())}
+    for program in ("road_seg_node", "road_seg_camera", "road_seg_recorder"):
+        said = subprocess.run(
+            [place / "bin" / program, "--version"],
+            cwd="/",
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert said.stdout == f"{program} {package_xml().findtext('version')}\n"
+    listed = subprocess.run(
+        [sys.executable, "-c", LIST_SHIPPED], cwd="/", env=environ, capture_output=True, text=True, check=True
+    )
+    assert all(Path(file).is_file() and str(place) in file for file in json.loads(listed.stdout))
+    start = [place / "bin" / "road_seg_node"]
+    node = subprocess.Popen(start, cwd="/", env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        assert any(b"Waiting for images on /image" in line for line in node.stdout or ())
+    finally:
+        node.terminate()
+        node.communicate(timeout=60)
 
 
 def test_everything_required_is_pinned() -> None:

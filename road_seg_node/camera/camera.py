@@ -6,6 +6,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from dataclasses import fields
 from typing import Any
 
 import cv2
@@ -20,7 +21,7 @@ from std_msgs.msg import Header
 from road_seg_node.camera import parameters
 from road_seg_node.camera.shots import RATE, CameraError, Shot, Source
 from road_seg_node.camera.sources import open_source
-from road_seg_node.ros import program, unused
+from road_seg_node.ros import program, start, unused
 from road_seg_node.ros.images import ImageError, decode_compressed, to_bgr, to_message
 from road_seg_node.ros.throttled_log import ThrottledLog
 from road_seg_node.ros.topics import TYPES, ImageMessage, camera_info_topic, image_topic
@@ -30,6 +31,13 @@ FRAME_ID = "camera"
 LINGER = 1.0  # seconds that a camera stays after its last frame, so that what is under way arrives
 AHEAD = 4  # frames made ready before they are due
 PATIENCE = 0.1  # seconds between two looks at whether there is something to do
+ABOUT = start.About(
+    "road_seg_camera",
+    NODE_NAME,
+    "A camera made of pictures, a video, a bag or a synthetic road: publishes image (or image/compressed) and "
+    "camera_info.",
+    [(field.name, field.default, parameters.DESCRIPTIONS[field.name]) for field in fields(parameters.CameraValues)],
+)
 
 
 class Camera(Node):
@@ -144,7 +152,7 @@ def _message(shot: Shot, transport: str) -> ImageMessage:
 
 def main(args: list[str] | None = None) -> int:
     """Publishes until `count` frames are out, Ctrl-C or SIGTERM (0); 2 when the source or a parameter is at fault."""
-    return program.carry_out(NODE_NAME, args, (CameraError,), publish)
+    return program.carry_out(ABOUT, args, (CameraError,), publish)
 
 
 def publish(executor: SingleThreadedExecutor) -> None:

@@ -25,13 +25,24 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import CameraInfo, Image
 
-from road_seg_node.ros import program, unused
+from road_seg_node.ros import program, start, unused
 from road_seg_node.ros.topics import TYPES, camera_info_topic, image_topic
 
 NODE_NAME = "recorder"
 SUFFIX = ".mcap"
 DEPTH = 10  # messages that may wait while the disk is busy
 LOOK = 0.5  # seconds between two looks at whether to end: a signal just before spinning would wake nobody
+PARAMETERS = (  # name, default, description
+    ("output", "", "The file to record into, ending in .mcap. It must not be there yet, and its folder must."),
+    ("image_transport", "raw", "The images to record: raw or compressed."),
+    ("node", "road_seg", "The name of the node whose outputs are recorded."),
+)
+ABOUT = start.About(
+    "road_seg_recorder",
+    NODE_NAME,
+    "Records the images, camera_info, the node's mask, probability and grid, and /diagnostics into an MCAP file.",
+    PARAMETERS,
+)
 
 
 class RecorderError(RuntimeError):
@@ -44,6 +55,34 @@ class UnwritableError(RecorderError):
     exit_status = 1
 
 
+def checked_file(output: str) -> Path:
+    """The file of that name, once it is known that it can be recorded into. Raises RecorderError where it cannot."""
+    file = Path(os.path.expanduser(output))  # which leaves ~nobody as it is
+    if file.suffix != SUFFIX:
+        raise RecorderError(f"The file to record into must end in {SUFFIX}, not be {output!r}.")
+    # Not made here: it may be mistyped, and a drive that is recorded elsewhere is as good as lost.
+    if not file.parent.is_dir():
+        raise RecorderError(f"There is no folder {file.parent} to record {file.name} into: make it, or name another.")
+    if file.exists():
+        raise RecorderError(f"{file} is there already: record into another file, or move it away.")
+    if part_of(file).exists():
+        raise RecorderError(
+            f"{part_of(file)} was left by a recording that was not closed: `mcap recover` reads the file in it. "
+            f"Move it away to record into {file}."
+        )
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise RecorderError(f"{file} cannot be written: its folder is not yours to write in.")
+    try:
+        importlib.import_module("rosbags.rosbag2")
+    except ImportError as error:
+        raise RecorderError(f"To record install rosbags: pip install rosbags ({error}).") from error
+    return file
+
+
+def part_of(file: Path) -> Path:
+    return file.with_suffix(".part")
+
+
 class Recorder(Node):
     """Writes every message of the topics to `output` until close(). Takes the keyword arguments of rclpy's Node.
 
@@ -53,25 +92,18 @@ class Recorder(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(NODE_NAME, **options)
-        output = self._parameter("output", "The file to record into, ending in .mcap. It must not be there yet.")
-        transport = self._parameter("image_transport", "The images to record: raw or compressed.", "raw")
-        name = self._parameter("node", "The name of the node whose outputs are recorded.", "road_seg")
+        output, transport, name = (self._parameter(*parameter) for parameter in PARAMETERS)
         unused.warn_of_parameters(self)
         if transport not in TYPES:
             raise RecorderError(f"The parameter image_transport must be one of {', '.join(TYPES)}, not {transport!r}.")
-        self._file = Path(os.path.expanduser(output))  # which leaves ~nobody as it is
-        if self._file.suffix != SUFFIX:
-            raise RecorderError(f"The parameter output must be a file that ends in {SUFFIX}, not {output!r}.")
-        self._part = self._file.with_suffix(".part")
+        self._file = checked_file(output)
+        self._part = part_of(self._file)
         self._counts: Counter[str] = Counter()
         try:
             validate_topic_name(f"{name}/mask")
         except InvalidTopicNameException as error:
             raise RecorderError(f"The parameter node must be the name of a node, not {name!r}.") from error
-        try:
-            store = importlib.import_module("rosbags.typesys")
-        except ImportError as error:
-            raise RecorderError(f"To record install rosbags: pip install rosbags ({error}).") from error
+        store = importlib.import_module("rosbags.typesys")
         self._types = store.get_typestore(store.Stores.ROS2_JAZZY)
         images = "image" if transport == "raw" else image_topic(self, transport)
         sent, answered = (
@@ -100,7 +132,7 @@ class Recorder(Node):
         counts = ", ".join(f"{topic} {count}" for topic, count in sorted(self._counts.items()))
         return f"Recorded {self._file}: {counts or 'no message'}."
 
-    def _parameter(self, name: str, description: str, default: str = "") -> str:
+    def _parameter(self, name: str, default: str, description: str) -> str:
         descriptor = ParameterDescriptor(description=description, dynamic_typing=True, read_only=True)
         value = self.declare_parameter(name, default, descriptor).value
         if not isinstance(value, str):
@@ -109,13 +141,6 @@ class Recorder(Node):
 
     def _begin(self) -> Any:
         """rosbags' writer, opened."""
-        if self._file.exists():
-            raise RecorderError(f"{self._file} is there already: record into another file, or move it away.")
-        if self._part.exists():
-            raise RecorderError(
-                f"{self._part} was left by a recording that was not closed: `mcap recover` reads the file in it. "
-                f"Move it away to record into {self._file}."
-            )
         rosbag2 = importlib.import_module("rosbags.rosbag2")
         try:
             writer = rosbag2.Writer(self._part, version=9, storage_plugin=rosbag2.StoragePlugin.MCAP)
@@ -148,7 +173,7 @@ class Recorder(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Records until Ctrl-C or SIGTERM (0); 2 when a parameter is at fault, 1 when the file can no more be written."""
-    return program.carry_out(NODE_NAME, args, (RecorderError, ParameterException), record)
+    return program.carry_out(ABOUT, args, (RecorderError, ParameterException), record)
 
 
 def record(executor: SingleThreadedExecutor) -> None:

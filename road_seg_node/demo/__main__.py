@@ -3,6 +3,12 @@
 
 import sys
 
-from road_seg_node.demo.demo import main
+from road_seg_node.ros import start
 
+MODULE = "road_seg_node.demo.demo"
+
+try:
+    main = start.main_of(MODULE)
+except start.StartError as error:
+    sys.exit(start.refuse(MODULE, error))
 sys.exit(main())

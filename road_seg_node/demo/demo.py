@@ -2,7 +2,7 @@
 """Shows the package at work: a camera and the node, two processes over DDS, and what comes of each frame.
 
 Writes a contact sheet and a film of the overlay. The exit status is 0 when at least 95% of the frames were answered,
-1 when fewer were or a process failed, 2 when the input cannot be used.
+1 when fewer were or a process failed, 2 when the input or ROS 2's settings cannot be used.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from road_seg_node.demo.child_process import Child, DemoError
 from road_seg_node.demo.collector import Collector, Seen, contact_sheet
 from road_seg_node.ros.dds_profile import use_shipped_profile
 from road_seg_node.ros.ros_domain import unused_domain
+from road_seg_node.ros.start import StartError, init
 from road_seg_node.synthetic_road.scene import Road
 
 RATE = 10.0  # Hz
@@ -175,10 +176,11 @@ def run(source: str, model: Path | None, frames: int, output: Path, ending: Endi
     if short := use_shipped_profile(os.environ):
         print(short, flush=True)
     keep_to_this_machine(os.environ)
-    output.mkdir(parents=True, exist_ok=True)
+    output.mkdir(exist_ok=True)
     film = output / "overlay.part.mp4"
     progress = Progress()
     print(f"Camera ({source}) and node in two processes, ROS domain {os.environ['ROS_DOMAIN_ID']}.", flush=True)
+    init([], signal_handler_options=SignalHandlerOptions.NO)
     children: list[Child] = []
     try:
         parameters: dict[str, object] = {"source": source, "rate": RATE, "count": frames, "wait_for_subscribers": 2}
@@ -190,7 +192,6 @@ def run(source: str, model: Path | None, frames: int, output: Path, ending: Endi
             settings |= zip(("camera_height", "camera_tilt", "camera_roll"), mounting, strict=True)
             settings |= {"grid_ahead": GROUND_AHEAD, "grid_sides": GROUND_SIDES}
         children.append(node := Child("node", output / "node.log", settings))
-        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         collector = Collector(film, RATE, grid=mounting is not None)
         start(collector, children, progress, ending)
         watch(collector, camera, node, frames, progress, ending)
@@ -241,9 +242,11 @@ def main() -> int:
     options = parser.parse_args()
     if options.frames < 1:
         parser.error("--frames must be at least 1")
+    if not options.output.absolute().parent.is_dir():  # it may be mistyped
+        parser.error(f"there is no folder {options.output.parent} to make --output in")
     try:
         return run(options.input, options.model, options.frames, options.output, Ending())
-    except CameraError as error:
+    except (CameraError, StartError) as error:
         print(error, file=sys.stderr)
         return 2
     except (DemoError, OSError) as error:

@@ -36,13 +36,20 @@ from road_seg_node.node.model_loader import ModelLoader
 from road_seg_node.node.outputs import Outputs
 from road_seg_node.node.parameters import ParameterError
 from road_seg_node.node.worker import Frame, Worker
-from road_seg_node.ros import program, unused
+from road_seg_node.ros import program, start, unused
 from road_seg_node.ros.dds_leftovers import remove_leftovers
 from road_seg_node.ros.throttled_log import ThrottledLog
 from road_seg_node.ros.topics import ImageMessage
 
 NODE_NAME = "road_seg"
 REPORT = 1.0  # seconds between two messages on /diagnostics
+ABOUT = start.About(
+    "road_seg_node",
+    NODE_NAME,
+    "Finds the road in the images on the topic image (or image/compressed) and publishes ~/mask, ~/probability, "
+    "~/overlay, ~/camera_info, ~/road_grid and /diagnostics.",
+    [(setting.name, setting.default, setting.description) for setting in parameters.SETTINGS],
+)
 
 
 class RoadSegNode(ManagedNode):
@@ -235,7 +242,7 @@ def main(args: list[str] | None = None) -> int:
     program.hold_signals()
     remove_leftovers()
     mistakes = (ParameterError, ModelFileError, ProviderError, ParameterException)
-    return program.carry_out(NODE_NAME, args, mistakes, segment)
+    return program.carry_out(ABOUT, args, mistakes, segment)
 
 
 def segment(executor: SingleThreadedExecutor) -> None:

@@ -8,13 +8,14 @@ order; one that comes while it ends changes nothing any more.
 from __future__ import annotations
 
 import ctypes
-import importlib
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
+
+from road_seg_node.ros import start
 
 if TYPE_CHECKING:
     from rclpy.executors import SingleThreadedExecutor
@@ -26,9 +27,13 @@ SHUTDOWN = 10
 
 
 def run(module: str) -> NoReturn:
-    """Ends with what `main` of that module, imported by its name, returns."""
+    """Ends with what `main` of that module, imported by its name, returns; 2 where it cannot be imported here."""
     hold_signals()  # before what takes a second to import
-    leave(importlib.import_module(module).main())
+    try:
+        main = start.main_of(module)
+    except start.StartError as error:
+        leave(start.refuse(module, error))
+    leave(main())
 
 
 def hold_signals() -> None:
@@ -52,16 +57,20 @@ def ignore_signals() -> None:
 
 
 def carry_out(
-    name: str,
+    about: start.About,
     args: list[str] | None,
     mistakes: tuple[type[Exception], ...],
     job: Callable[[SingleThreadedExecutor], None],
 ) -> int:
-    """Calls `job` between rclpy's beginning and its end; returns the exit status.
+    """Calls `job` between rclpy's beginning and its end, or answers --help or --version; returns the exit status.
 
     0 once `job` has ended, by itself or by a signal. For one of `mistakes`, whose sentence is logged, its `exit_status`
-    or else 2. `job` makes its node and adds it to the executor; that ends with it. args: as main() got them.
+    or else 2; 2 too where ROS 2 cannot start. `job` makes its node and adds it to the executor; that ends with it.
+    args: as main() got them.
     """
+    if said := about.answer(args):
+        print(said)
+        return 0
     hold_signals()
     import rclpy  # not before signals wait, since it takes a while
     from rclpy.executors import SingleThreadedExecutor
@@ -70,19 +79,22 @@ def carry_out(
     from road_seg_node.ros.unused import warn_of_arguments
 
     try:
-        rclpy.init(args=args)
-    except RuntimeError as error:  # what rclpy's errors about --ros-args have in common
-        get_logger(name).fatal(f"The command line cannot be used: {error}")
-        return 2
+        start.init(args)
+    except start.StartError as error:
+        return start.refuse(about.node, error)
     executor = SingleThreadedExecutor()
     await_signals()
-    warn_of_arguments(args, name)
+    warn_of_arguments(args, about.node)
     try:
         with until_shut_down(*mistakes):
             job(executor)
     except mistakes as error:
-        get_logger(name).fatal(str(error))
+        get_logger(about.node).fatal(str(error))
         return int(getattr(error, "exit_status", 2))
+    except Exception as error:
+        if not (failure := start.failure(error)):
+            raise
+        return start.refuse(about.node, failure)
     finally:
         ignore_signals()
         nodes = executor.get_nodes()

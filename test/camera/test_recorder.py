@@ -146,10 +146,11 @@ def test_a_full_disk_is_told(planner, record, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ("", "The parameter output must be a file that ends in .mcap, not ''"),
-        ("drive.db3", "must be a file that ends in .mcap"),
+        ("", "The file to record into must end in .mcap, not be ''"),
+        ("drive.db3", "The file to record into must end in .mcap, not be"),
         ("there.mcap", "there.mcap is there already"),
-        ("file.mcap/drive.mcap", "cannot be written: Not a directory"),
+        ("file.mcap/drive.mcap", "There is no folder"),
+        ("mistyped/drives/drive.mcap", "There is no folder"),
     ],
 )
 def test_a_file_that_cannot_be_recorded_into_is_told(record, tmp_path: Path, output: str, words: str) -> None:
@@ -158,4 +159,5 @@ def test_a_file_that_cannot_be_recorded_into_is_told(record, tmp_path: Path, out
     recorder = record(output=tmp_path / output if output else '""')
     assert recorder.end(0) == 2, recorder.said
     assert words in recorder.said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file.mcap", "there.mcap"]
     assert "Traceback" not in recorder.said

@@ -134,12 +134,13 @@ def test_iou_is_of_the_frames_answered(tmp_path: Path) -> None:
         (["synthetic:x"], 2, "must be a whole number"),
         (["--frames", "0"], 2, "--frames must be at least 1"),
         (["--model", "/nowhere/at/all.onnx"], 1, "/nowhere/at/all.onnx"),
+        (["--output", "/nowhere/at/all"], 2, "there is no folder /nowhere/at to make --output in"),
     ],
 )
 def test_user_mistake_is_told_without_a_traceback(
     arguments: list[str], status: int, words: str, tmp_path: Path
 ) -> None:
-    returned, said = run_demo(*arguments, "--output", tmp_path)
+    returned, said = run_demo("--output", tmp_path, *arguments)
     assert returned == status
     assert words in said
     assert "Traceback" not in said
@@ -163,6 +164,14 @@ def test_no_process_is_left_behind(number: signal.Signals, tiny_model: Path, tmp
     finally:
         demo.kill()
         demo.communicate()
+
+
+def test_what_keeps_ros_from_starting_is_told(tmp_path: Path) -> None:
+    within = ["env", "-u", "HOME", "-u", "ROS_HOME", "-u", "ROS_LOG_DIR"]
+    status, said = run_demo("--output", tmp_path, within=within)
+    assert status == 2
+    assert "The log has no place: the environment variable HOME is not set." in said
+    assert "Traceback" not in said
 
 
 def test_early_death_of_the_node_is_told(tiny_model: Path, tmp_path: Path) -> None:

@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 from node_process import REPOSITORY, any_domain, image, scene, write_weighted_model
 
+from road_seg_node.ros.dds_profile import VARIABLES
+from road_seg_node.shipped import version
+
 PATIENCE = 20.0  # seconds
 # As colcon's scripts start them, but with a line as soon as signals wait; it comes long before rclpy is imported.
 START = """
@@ -125,6 +128,113 @@ def test_what_is_not_used_is_told(name: str, mistyped: str, meant: str, working:
     told = "".join(re.findall("no such parameters, and does not use them: (.*)", said))
     for words in (f"{mistyped.partition(':')[0]} ({meant}?)", "colour", "qos_overrides./video.subscription.depth"):
         assert words in told
+
+
+NAMES = ["node", "camera", "recorder"]
+
+
+def run(name: str, *arguments: str, within: tuple[str, ...] = (), **environ: str) -> tuple[int, str]:
+    """The program as colcon's and pip's scripts start it, to its end; exit code and what it said."""
+    code = f"import sys; sys.argv[0] = 'road_seg_{name}'; from road_seg_node import programs; programs.{name}()"
+    done = subprocess.run(
+        [*within, sys.executable, "-c", code, *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "ROS_DOMAIN_ID": str(any_domain()), **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_and_version_are_answered(name: str) -> None:
+    parameter = {"node": 'model ("")', "camera": "loop (true)", "recorder": "node (road_seg)"}[name]
+    for option in ("-h", "--help"):
+        code, said = run(name, option)
+        assert code == 0
+        assert said.startswith(f"usage: road_seg_{name} [-h]")
+        assert parameter in said
+    assert run(name, "--version") == (0, f"road_seg_{name} {version()}\n")
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"ROS_DOMAIN_ID": "300"}, "The environment variable ROS_DOMAIN_ID must be a number from 0 to 232, not '300'."),
+        ({"ROS_DOMAIN_ID": "car"}, "The environment variable ROS_DOMAIN_ID must be a number from 0 to 232, not 'car'."),
+        ({"RCUTILS_COLORIZED_OUTPUT": "yes"}, "RCUTILS_COLORIZED_OUTPUT must be 0 or 1, not 'yes'."),
+        ({"RMW_IMPLEMENTATION": "rmw_none"}, "RMW_IMPLEMENTATION is rmw_none, which cannot be loaded here"),
+        ({"ROS_LOG_DIR": "/dev/null/log"}, "The log cannot be written: "),
+        ({"ROS_LOG_DIR": "", "ROS_HOME": "", "HOME": "/dev/null"}, "Set ROS_LOG_DIR to a folder that can be written."),
+        ({"ROS_LOG_DIR": "", "ROS_HOME": "", "HOME": ""}, "The log has no place: the environment variable HOME is not"),
+        ({"ROS_SECURITY_ENABLE": "true", "ROS_SECURITY_STRATEGY": "Enforce"}, "are the keys for this program in"),
+    ],
+)
+def test_what_keeps_ros_from_starting_is_told_by_its_cause(environ: dict[str, str], words: str) -> None:
+    for name in NAMES if "ROS_DOMAIN_ID" in environ else ["node"]:
+        code, said = run(name, **environ)
+        assert code == 2
+        assert words in said
+        assert "command line" not in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("node", ("--nonsense",)),
+        ("node", ("-p",)),
+        ("camera", ("--params-file", "/nowhere.yaml")),
+        ("recorder", ("--log-level", "loud")),
+    ],
+)
+def test_a_command_line_that_ros_cannot_read_is_told(name: str, arguments: tuple[str, ...]) -> None:
+    code, said = run(name, "--ros-args", *arguments)
+    assert code == 2
+    assert "The command line cannot be used: " in said and arguments[0] in said
+    assert "Traceback" not in said
+
+
+def test_a_middleware_that_cannot_start_is_told(tmp_path: Path) -> None:
+    """Fast DDS with shared memory alone, where no shared memory can be made."""
+    within = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o ro tmpfs /dev/shm && exec "$@"', "sh")
+    if subprocess.run([*within, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("another /dev/shm cannot be mounted here: run it as root")
+    profile = (REPOSITORY / "config" / "fastdds_large_images.xml").read_text()
+    shared, udp = re.findall(r"( +<transport_id>\w+</transport_id>\n)", profile[profile.index("<userTransports>") :])
+    assert "shm" in shared and "udp" in udp
+    (tmp_path / "shm.xml").write_text(profile.replace(udp, ""))
+    environ = dict.fromkeys(VARIABLES, str(tmp_path / "shm.xml"))
+    for name in NAMES:
+        arguments = ("--ros-args", "-p", f"output:={tmp_path / 'drive.mcap'}") if name == "recorder" else ()
+        code, said = run(name, *arguments, within=within, **environ)
+        assert code == 2
+        assert "ROS 2 cannot start: error creating node" in said
+        assert "Traceback" not in said
+
+
+def test_what_is_not_installed_is_named(tmp_path: Path) -> None:
+    """In an environment without any package."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True, timeout=60)
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "AMENT_PREFIX_PATH")}
+    for code, words in {
+        "from road_seg_node import programs; programs.node()": "ROS 2 is not here: ",
+        "import road_seg_node.demo.__main__": "cannot import cv2: pip install opencv-python-headless",
+    }.items():
+        done = subprocess.run(
+            [tmp_path / "bare" / "bin" / "python", "-c", code],
+            cwd=REPOSITORY,
+            env=clean,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def prepare(folder: Path) -> None:
         DataError: it cannot be made or written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)  # not its parents: the path may be mistyped
     except OSError as error:
         raise DataError(f"{folder} cannot be made a folder: {error.strerror or error}.") from None
     try:
