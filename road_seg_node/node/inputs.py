@@ -26,6 +26,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo
 
 from road_seg_node.node.parameters import ParameterError
+from road_seg_node.ros import dds_neighbours
 from road_seg_node.ros.throttled_log import ThrottledLog
 from road_seg_node.ros.topics import TYPES, ImageMessage, camera_info_topic, image_topic
 from road_seg_node.ros.unused import given_parameters
@@ -148,7 +149,7 @@ class Inputs:
     def _lossy(self, came: int, lost: int) -> str:
         """What is to be said of losses. Asks for the images reliably where that has not been tried and can be had."""
         sentence = f"Of the last {came + lost} images on {self.topic} {lost} were lost between the camera and this node"
-        helps = "the Fast DDS profile of config/fastdds_large_images.xml, in the camera's process too"
+        helps = dds_neighbours.against_losses(self._node, self.topic)
         if self._adapts and self.reliability == "best_effort" and self._offered() == {ReliabilityPolicy.RELIABLE}:
             self._ask(ReliabilityPolicy.RELIABLE)
             return f"{sentence}, which asks for them reliably from now on. That costs latency; faster is {helps}."
@@ -212,7 +213,10 @@ class Inputs:
         if publishers:
             others = sorted(set(publishers) - {of})
             there = f"{len(publishers)} publish there" + (f", but {', '.join(others)}" if others else "")
-            return f"awaited on {self.topic} ({of}; {there})."
+            helps = [f" Set image_transport to {name}." for name, other in TYPE_NAMES.items() if [other] == others]
+            if not others and (reason := dds_neighbours.unreachable(self._node, self.topic)):
+                helps = [f" {reason}"]
+            return f"awaited on {self.topic} ({of}; {there}).{''.join(helps)}"
         awaited = f"awaited on {self.topic} ({of}; nobody publishes there)."
         similar = self._similar(of)
         if similar:

@@ -27,19 +27,27 @@ def remove_leftovers() -> list[str]:
     except OSError:  # a system without it
         return []
     names = {entry.name[:-3] for entry in locks}
-    names -= {entry.name[:-3] for entry in locks if _alive(Path(entry.path))}
+    names -= {entry.name[:-3] for entry in locks if _is_young(Path(entry.path)) or is_held(Path(entry.path))}
     return sorted(name for name in names if _remove(name))
 
 
-def _alive(lock: Path) -> bool:
+def is_held(lock: Path) -> bool:
+    """Whether a living process holds the lock: it is there and locked, or another user's who keeps it shut."""
     try:
-        if time.time() - lock.stat().st_mtime < YOUNG:
-            return True
         with lock.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # locked, or another user's
+    except FileNotFoundError:
+        return False
+    except OSError:
         return True
     return False
+
+
+def _is_young(lock: Path) -> bool:
+    try:
+        return time.time() - lock.stat().st_mtime < YOUNG
+    except OSError:
+        return True
 
 
 def _remove(name: str) -> bool:

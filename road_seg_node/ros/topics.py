@@ -13,9 +13,14 @@ TYPES: dict[str, type] = {"raw": Image, "compressed": CompressedImage}
 
 
 def image_topic(node: Node, image_transport: str) -> str:
-    """The full name of the images' topic. As everywhere in ROS, the compressed ones lie below the raw ones' name."""
+    """The full name of the images' topic. As everywhere in ROS, the compressed ones lie below the raw ones' name.
+
+    Where `image` itself was remapped to the compressed ones' full name, it is meant.
+    """
     image = node.resolve_topic_name("image")
-    return image if image_transport == "raw" else _resolved(node, "image/compressed", f"{image}/compressed")
+    if image_transport == "raw":
+        return image
+    return _resolved(node, "image/compressed", image if image.endswith("/compressed") else f"{image}/compressed")
 
 
 def camera_info_topic(node: Node, image_transport: str) -> str:
