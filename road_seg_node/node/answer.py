@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import cv2
 import numpy as np
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
@@ -33,3 +34,14 @@ class Answer:
     def mask(self) -> np.ndarray:
         """uint8 [H, W]: 255 road, 0 not."""
         return road_mask(self.probability, self.threshold)
+
+    @property
+    def label_mask(self) -> np.ndarray:
+        """uint8 [H, W]: 1 road, 0 not, the classes of ~/label_info."""
+        return self.mask & 1
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """uint8 [H, W], 0 to 255: the probability of the class that the mask chose."""
+        levels = np.arange(256, dtype=np.uint8)
+        return cv2.LUT(self.probability, np.where(road_mask(levels, self.threshold), levels, 255 - levels))

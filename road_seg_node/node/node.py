@@ -31,6 +31,7 @@ from road_seg_node.inference.providers import ProviderError
 from road_seg_node.node import diagnostics, parameters
 from road_seg_node.node.frame_accounts import FrameAccounts
 from road_seg_node.node.inputs import Inputs
+from road_seg_node.node.label_info import LabelInfoPublisher
 from road_seg_node.node.managed_node import ManagedNode
 from road_seg_node.node.model_loader import ModelLoader
 from road_seg_node.node.outputs import Outputs
@@ -62,6 +63,7 @@ class RoadSegNode(ManagedNode):
 
     # Here, because Kilted's rclpy destroys also a node whose constructor has raised.
     _outputs: Outputs | None = None
+    _labels: LabelInfoPublisher | None = None
     _loader: ModelLoader | None = None
     _worker: Worker | None = None
     _inputs: Inputs | None = None
@@ -88,6 +90,7 @@ class RoadSegNode(ManagedNode):
         if segmenter is None or not self.context.ok():  # SIGTERM came meanwhile
             raise ExternalShutdownException
         self._outputs = Outputs(self, values, self._log)
+        self._labels = LabelInfoPublisher(self)
         self._loader = loader
         self._worker = Worker(segmenter, self._outputs, values, self._accounts, self._log, self.context)
         self._say_what_runs(segmenter)
@@ -112,6 +115,9 @@ class RoadSegNode(ManagedNode):
         if self._outputs is not None:
             self._outputs.close()
             self._outputs = None
+        if self._labels is not None:
+            self._labels.close()
+            self._labels = None
 
     def destroy_node(self) -> None:
         if self._worker is not None:
@@ -138,6 +144,8 @@ class RoadSegNode(ManagedNode):
         )
         if segmenter.caveat:
             log.warn(f"The masks may be wrong: {segmenter.caveat}.")
+        if self._labels is not None:
+            self._labels.tell(self._threshold(segmenter))
 
     def _threshold(self, segmenter: RoadSegmenter) -> float:
         return segmenter.info.threshold if self.values.threshold is None else self.values.threshold
@@ -146,6 +154,8 @@ class RoadSegNode(ManagedNode):
         self.values = parameters.read(self)
         if self._worker is not None:
             self._worker.values = self.values
+            if self._labels is not None:
+                self._labels.tell(self._threshold(self._worker.segmenter))
 
     def _on_set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self.set_parameters([Parameter("enabled", value=request.data)])

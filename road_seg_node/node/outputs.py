@@ -30,6 +30,14 @@ def _probability(answer: Answer) -> Image:
     return to_message(answer.probability, "mono8", answer.header)
 
 
+def _label_mask(answer: Answer) -> Image:
+    return to_message(answer.label_mask, "mono8", answer.header)
+
+
+def _confidence(answer: Answer) -> Image:
+    return to_message(answer.confidence, "mono8", answer.header)
+
+
 def _overlay(answer: Answer) -> Image:
     values = answer.values
     picture = tint(answer.bgr, answer.mask, values.overlay_colour, values.overlay_opacity)
@@ -56,6 +64,8 @@ class Output:
 OUTPUTS = (
     Output("mask", Image, _mask),
     Output("probability", Image, _probability),
+    Output("label_mask", Image, _label_mask),
+    Output("confidence", Image, _confidence),
     Output("overlay", Image, _overlay),
     Output("camera_info", CameraInfo, _camera_info),
 )
