@@ -68,7 +68,7 @@ def end(process: subprocess.Popen[str], *signals: signal.Signals) -> str:
 
 
 @pytest.mark.parametrize("signals", [(signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)])
-@pytest.mark.parametrize("name", ["node", "camera", "recorder"])
+@pytest.mark.parametrize("name", ["node", "camera", pytest.param("recorder", marks=pytest.mark.needs("rosbags"))])
 def test_a_signal_ends_it_as_it_starts_and_as_it_works(name: str, signals: tuple, tmp_path: Path) -> None:
     for delay in (0.0, 0.4, 1.2):
         folder = tmp_path / str(delay)
@@ -112,7 +112,7 @@ def test_the_node_ends_while_it_makes_an_engine_for_the_cameras_size(planner, do
     [
         ("node", "camera_hight:=1.6", "camera_height", "Waiting for images"),
         ("camera", "sources:=drive.mcap", "source", "synthetic on"),
-        ("recorder", "nodes:=seg", "node", "Recording into"),
+        pytest.param("recorder", "nodes:=seg", "node", "Recording into", marks=pytest.mark.needs("rosbags")),
     ],
 )
 def test_what_is_not_used_is_told(name: str, mistyped: str, meant: str, working: str, tmp_path: Path) -> None:
