@@ -19,7 +19,7 @@ NEAR = 0.1  # metres in front of the camera at which its view begins
 MAX_CELLS = 1_000_000  # 100 m by 100 m at 0.1 m a cell, or 50 m by 50 m at 0.05 m
 STRIP = 65_536  # cells that are worked out at a time: a million at once would take hundreds of megabytes
 # How many coefficients OpenCV takes: plumb_bob and rational_polynomial are its general model, equidistant its fisheye.
-_COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (0, 4)}
+_COEFFICIENTS = {"plumb_bob": (4, 5), "rational_polynomial": (4, 5, 8, 12, 14), "equidistant": (4,)}
 # A cell's value by the probability of its pixel: 0 where the road is sure, 100 where it surely is not.
 _OCCUPANCY = np.rint(100 - 100 / 255 * np.arange(256)).astype(np.uint8)
 _OUTSIDE = UNKNOWN & 0xFF  # as a byte
@@ -37,9 +37,10 @@ class Lens:
     """How a camera projects.
 
     width, height: of its images, in pixels. projection: row-major 3x4, a camera matrix K with a column of zeros, or P.
-    distortion: coefficients in OpenCV's order, of one of CameraInfo's models; none for rectified images.
+    distortion: coefficients in OpenCV's order, of one of CameraInfo's models; zeros, or none, for rectified images.
     to_lens: row-major 3x4 from the camera's frame to the lens's own, which is turned against it where images are not
         rectified, and lies beside it of a stereo pair; none where the two are one.
+    matrix: the field of CameraInfo that the projection is from, for sentences.
     """
 
     width: int
@@ -48,6 +49,7 @@ class Lens:
     distortion: tuple[float, ...] = ()
     model: str = "plumb_bob"
     to_lens: tuple[float, ...] = ()
+    matrix: str = "k"
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Pixels [N, 2] (columns, rows) of points [N, 3] in the camera's frame; NaN where it cannot see them.
@@ -57,7 +59,8 @@ class Lens:
         matrix = np.array(self.projection, np.float64).reshape(3, 4)
         if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
             raise GroundError(
-                "camera_info holds no calibration: its focal length is not above 0. Calibrate the camera."
+                f"camera_info holds no calibration: the focal lengths in its {self.matrix} are not above 0, or not all "
+                "of it is finite. Calibrate the camera."
             )
         if self.to_lens:
             moved = np.array(self.to_lens, np.float64).reshape(3, 4)
@@ -65,37 +68,48 @@ class Lens:
         seen = points[:, 2] > NEAR
         pixels = np.full((len(points), 2), np.nan)
         if any(self.distortion):
-            seen[seen] = self._within_the_lens(points[seen])
-            pixels[seen] = self._distorted(points[seen], matrix[:, :3])
+            coefficients = self._coefficients()
+            seen[seen] = self._within_the_lens(points[seen], coefficients)
+            pixels[seen] = self._distorted(points[seen], matrix[:, :3], coefficients)
         else:
             across, down, depth = matrix @ np.vstack([points[seen].T, np.ones(int(seen.sum()))])
             pixels[seen] = np.stack([across, down], 1) / depth[:, None]
         return pixels
 
-    def _distorted(self, points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    def _coefficients(self) -> np.ndarray:
+        """As many of the distortion as its model has; zeros behind them are no obstacle."""
+        counts, given = _COEFFICIENTS.get(self.model), self.distortion
+        if counts is None:
+            raise GroundError(
+                f"camera_info's distortion_model {self.model!r} is not known; known: {', '.join(_COEFFICIENTS)}."
+            )
+        if not np.isfinite(given).all():
+            raise GroundError("camera_info's d holds a number that is not finite. Calibrate the camera.")
+        fitting = [count for count in counts if count <= len(given) and not any(given[count:])]
+        if not fitting:
+            raise GroundError(
+                f"camera_info's d has {len(given)} numbers, but its distortion_model {self.model} takes "
+                f"{' or '.join(map(str, counts))}: one of the two is wrong."
+            )
+        return np.array(given[: fitting[-1]])
+
+    def _distorted(self, points: np.ndarray, matrix: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
         if not len(points):
             return np.empty((0, 2))
-        still, distortion = np.zeros(3), np.array(self.distortion)
+        still = np.zeros(3)
         if self.model == "equidistant":
-            return cv2.fisheye.projectPoints(points[:, None], still, still, matrix, distortion)[0].reshape(-1, 2)
-        return cv2.projectPoints(points[:, None], still, still, matrix, distortion)[0].reshape(-1, 2)
+            return cv2.fisheye.projectPoints(points[:, None], still, still, matrix, coefficients)[0].reshape(-1, 2)
+        return cv2.projectPoints(points[:, None], still, still, matrix, coefficients)[0].reshape(-1, 2)
 
-    def _within_the_lens(self, points: np.ndarray) -> np.ndarray:
+    def _within_the_lens(self, points: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
         """Whether the distortion holds there: its polynomial folds what lies far outside back into the picture."""
-        counts = _COEFFICIENTS.get(self.model)
-        if counts is None:
-            raise GroundError(f"The distortion model {self.model!r} is not known; known: {', '.join(_COEFFICIENTS)}.")
-        if len(self.distortion) not in counts:
-            raise GroundError(
-                f"The distortion model {self.model} has {counts[-1]} numbers, not {len(self.distortion)}."
-            )
         k = np.zeros(8)
         r = np.linspace(0, math.pi / 2 if self.model == "equidistant" else 8, 2000)
         if self.model == "equidistant":
-            k[:4] = self.distortion
+            k[:4] = coefficients
             radius = r * (1 + r**2 * (k[0] + r**2 * (k[1] + r**2 * (k[2] + r**2 * k[3]))))
         else:
-            k[: min(len(self.distortion), 8)] = self.distortion[:8]
+            k[: min(len(coefficients), 8)] = coefficients[:8]
             k1, k2, _, _, k3, k4, k5, k6 = k
             divisor = 1 + r**2 * (k4 + r**2 * (k5 + r**2 * k6))
             radius = r * (1 + r**2 * (k1 + r**2 * (k2 + r**2 * k3))) / np.where(divisor > 0, divisor, np.nan)
@@ -163,6 +177,11 @@ class GroundView:
             raise GroundError(
                 f"A grid of {rows}x{columns} cells is larger than {MAX_CELLS}: take larger cells or a smaller extent."
             )
+        if lens.width <= 0 or lens.height <= 0:
+            raise GroundError(
+                f"camera_info is of images of {lens.width}x{lens.height} pixels: its width, height, roi or binning is "
+                "wrong."
+            )
         if pose[2, 3] <= 0:
             raise GroundError(f"The camera has to be above the ground, not at {pose[2, 3]:.2f} m.")
         self.source = np.empty((rows, columns, 2), np.int16)
@@ -189,7 +208,8 @@ class GroundView:
         if probability.shape != self.shape:
             ours, its = (f"{width}x{height}" for height, width in (probability.shape, self.shape))
             raise GroundError(
-                f"The images have {ours} pixels, but camera_info is of {its}: it has to be of their size."
+                f"The images have {ours} pixels, but camera_info is of {its}, by its width, height, roi and binning: "
+                "it has to be of their size."
             )
         occupancy = cv2.LUT(probability, _OCCUPANCY)
         cells = cv2.remap(

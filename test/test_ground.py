@@ -19,6 +19,7 @@ from train.score.birdseye import BirdsEye, homography
 FOCAL, CENTRE = 700.0, (620.0, 187.0)
 PLAIN = (FOCAL, 0, CENTRE[0], 0, 0, FOCAL, CENTRE[1], 0, 0, 0, 1, 0)
 LENS = Lens(1242, 375, PLAIN)
+BENT = (-0.37, 0.2, 0.001, -0.002, -0.07)  # plumb_bob
 EXTENT = Extent(cell=0.1, ahead=40, behind=2, sides=10)
 
 
@@ -85,7 +86,7 @@ def test_left_and_right_and_far_are_where_rep_103_has_them() -> None:
 @pytest.mark.parametrize(
     ("model", "distortion"),
     [
-        ("plumb_bob", (-0.37, 0.2, 0.001, -0.002, -0.07)),
+        ("plumb_bob", BENT),
         ("rational_polynomial", (0.1, -0.05, 0.0, 0.001, 0.01, 0.4, -0.1, 0.02)),
         ("equidistant", (0.05, -0.02, 0.003, -0.001)),
     ],
@@ -208,13 +209,38 @@ def test_the_synthetic_road_has_its_width_on_the_ground(seed: int, width: float)
         (LENS, mounted(-1.5), EXTENT, "above the ground, not at -1.50 m"),
         (LENS, mounted(1.5, tilt=-0.8), EXTENT, "sees no cell"),
         (LENS, mounted(1.5), Extent(0.05, 500, 0, 500), "20000x10000 cells"),
-        (Lens(1242, 375, PLAIN, (0.1,) * 4, "omnidirectional"), mounted(1.5), EXTENT, "'omnidirectional' is not known"),
-        (Lens(1242, 375, PLAIN, (0.1,) * 3), mounted(1.5), EXTENT, "plumb_bob has 5 numbers, not 3"),
+        (Lens(1242, 375, PLAIN, (0.1,) * 4, "bent"), mounted(1.5), EXTENT, "distortion_model 'bent' is not known"),
+        (Lens(1242, 375, PLAIN, (0.1,) * 3), mounted(1.5), EXTENT, "d has 3 numbers, .*plumb_bob takes 4 or 5"),
+        (Lens(1242, 375, PLAIN, (0.1,) * 8), mounted(1.5), EXTENT, "d has 8 numbers, .*plumb_bob takes 4 or 5"),
+        (Lens(1242, 375, PLAIN, (0.1,) * 5, "equidistant"), mounted(1.5), EXTENT, "5 numbers, .*equidistant takes 4"),
+        (Lens(1242, 375, PLAIN, (0.1,) * 3 + (math.nan,)), mounted(1.5), EXTENT, "camera_info's d holds .* not finite"),
+        (Lens(1242, 375, (0.0,) * 12, matrix="p"), mounted(1.5), EXTENT, "focal lengths in its p are not above 0"),
+        (Lens(0, 0, PLAIN), mounted(1.5), EXTENT, "of 0x0 pixels: its width, height, roi or binning"),
     ],
 )
 def test_what_gives_no_grid_is_told(lens: Lens, pose: Pose, extent: Extent, words: str) -> None:
     with pytest.raises(GroundError, match=words):
         GroundView(lens, pose, extent)
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "meant"),
+    [
+        ("plumb_bob", (*BENT, 0.0, 0.0, 0.0), ("plumb_bob", BENT)),
+        ("plumb_bob", (*BENT[:4], 0.0, 0.0), ("plumb_bob", BENT[:4])),
+        ("rational_polynomial", BENT, ("plumb_bob", BENT)),
+        ("rational_polynomial", (*BENT, 0.0, 0.0, 0.0), ("plumb_bob", BENT)),
+        ("rational_polynomial", (*BENT, 0.1, 0.0, 0.0, 0.0, 0.0), ("rational_polynomial", (*BENT, 0.1, 0.0, 0.0))),
+        ("equidistant", (0.1, 0.01, 0.0, 0.0, 0.0), ("equidistant", (0.1, 0.01, 0.0, 0.0))),
+    ],
+)
+def test_zeros_behind_the_coefficients_change_nothing(
+    model: str, given: tuple[float, ...], meant: tuple[str, tuple[float, ...]]
+) -> None:
+    points = mounted(1.5)[:, :3].T @ (EXTENT.centres() - mounted(1.5)[:, 3]).T
+    expected = Lens(1242, 375, PLAIN, meant[1], meant[0]).project(points.T)
+    assert np.isfinite(expected).any()
+    np.testing.assert_allclose(Lens(1242, 375, PLAIN, given, model).project(points.T), expected, atol=1e-9)
 
 
 def test_images_of_another_size_are_refused() -> None:

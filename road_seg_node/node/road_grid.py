@@ -59,7 +59,7 @@ def lens_of(info: CameraInfo, rectified: bool) -> Lens:
 
     P projects points of the camera's frame (sensor_msgs/CameraInfo). The lens itself is turned against that by R, and
     lies where P's fourth column says: of a stereo pair both cameras have the left one's frame. Region of interest and
-    binning change the matrix as in image_geometry.
+    binning change the matrix as in image_geometry. Raises GroundError where R or P is none.
     """
     if rectified:
         matrix = info.p.reshape(3, 4).copy()
@@ -73,11 +73,15 @@ def lens_of(info: CameraInfo, rectified: bool) -> Lens:
     matrix[:2] /= np.array(binning)[:, None]
     width, height = (info.roi.width or info.width) // binning[0], (info.roi.height or info.height) // binning[1]
     model = info.distortion_model or "plumb_bob"
-    return Lens(width, height, tuple(matrix.ravel().tolist()), distortion, model, to_lens)
+    return Lens(width, height, tuple(matrix.ravel().tolist()), distortion, model, to_lens, "p" if rectified else "k")
 
 
 def _to_lens(r: np.ndarray, p: np.ndarray) -> tuple[float, ...]:
     """Lens.to_lens of CameraInfo's R and P; a driver that does not fill them leaves zeros."""
+    if r.any() and not np.allclose(r @ r.T, np.eye(3), atol=0.01):
+        raise GroundError("camera_info's r is no rotation. Calibrate the camera, or leave zeros in it.")
+    if not np.isfinite(p).all():
+        raise GroundError("camera_info's p is not finite throughout. Calibrate the camera, or leave zeros in it.")
     turned = r.T if r.any() else np.eye(3)
     aside = np.linalg.solve(p[:, :3], p[:, 3]) if p[:, 3].any() and np.linalg.det(p[:, :3]) else np.zeros(3)
     if (turned == np.eye(3)).all() and not aside.any():

@@ -17,7 +17,7 @@ from rclpy.qos import QoSProfile
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo
 
-from road_seg_node.ground import Extent, GroundView, Lens, mounted
+from road_seg_node.ground import Extent, GroundError, GroundView, Lens, mounted
 from road_seg_node.node.camera_mounting import below
 from road_seg_node.node.road_grid import lens_of
 
@@ -134,7 +134,7 @@ def test_what_is_missing_is_told_and_the_masks_go_on(start, planner, model) -> N
     for sentence, info in (
         ("camera_info holds no calibration", camera_info(k=[0.0] * 9)),
         (f"The images have {WIDTH}x{HEIGHT} pixels, but camera_info is of 640x480", camera_info(width=640, height=480)),
-        ("The distortion model 'bent' is not known", camera_info(distortion_model="bent", d=D)),
+        ("camera_info's distortion_model 'bent' is not known", camera_info(distortion_model="bent", d=D)),
     ):
         wait_until(lambda sentence=sentence, info=info: complained(sentence, info), sentence)
     assert planner.ask(image(PICTURE))["mask"]
@@ -220,6 +220,23 @@ def test_the_mounting_comes_from_tf(start, planner, model) -> None:
 
 def inverse(pose: np.ndarray) -> np.ndarray:
     return np.column_stack([pose[:, :3].T, -pose[:, :3].T @ pose[:, 3]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"r": [1.0, 0, 0, 0, 1, 0, 0, 0, 5]}, "camera_info's r is no rotation"),
+        ({"r": [float("nan")] * 9}, "camera_info's r is no rotation"),
+        ({"p": [float("nan")] * 12}, "camera_info's p is not finite throughout"),
+    ],
+)
+def test_what_is_wrong_in_camera_info_is_named(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(GroundError, match=words):
+        lens_of(camera_info(**changes), rectified=False)
+
+
+def test_the_matrix_that_counts_is_named() -> None:
+    assert [lens_of(camera_info(), rectified).matrix for rectified in (False, True)] == ["k", "p"]
 
 
 def test_region_of_interest_and_binning() -> None:
