@@ -31,8 +31,9 @@ import onnx
 from road_seg_node.inference import RoadSegmenter, model_file
 from road_seg_node.inference.model_file import ModelFileError, ModelInfo
 from road_seg_node.inference.providers import ProviderError
+from road_seg_node.listing import PICTURES, listed
 from road_seg_node.synthetic_road.scene import Road
-from train.frames.kitti import IMAGE_ENDINGS, DataError, read_picture
+from train.frames.kitti import DataError, read_picture
 from train.network.checkpoint import CheckpointError, load_checkpoint, network_of
 from train.network.contract import RoadProbability
 
@@ -76,7 +77,10 @@ def parity_images(images: Path | None) -> list[np.ndarray]:
     """
     files = []
     if images is not None:
-        files = sorted(p for p in images.glob("*") if p.suffix.lower() in IMAGE_ENDINGS)
+        try:
+            files = listed(images, PICTURES)
+        except OSError as error:
+            raise ExportError(f"--images {images} cannot be read: {error.strerror or error}.") from None
         if not files:
             raise ExportError(f"There is no PNG or JPEG picture in {images}; name a folder of frames, such as image_2.")
     rng = np.random.default_rng(0)

@@ -39,7 +39,8 @@ from road_seg_node.inference import RoadSegmenter, model_file
 from road_seg_node.inference.model_file import ModelFileError, ModelInfo
 from road_seg_node.inference.processor import EXACT_BITS
 from road_seg_node.inference.providers import ProviderError
-from train.frames.kitti import IMAGE_ENDINGS, DataError, find_frames, read_picture
+from road_seg_node.listing import PICTURES, listed
+from train.frames.kitti import DataError, find_frames, read_picture
 from train.score.metrics import RoadCounts
 
 PRECISIONS = ("int8", "fp16")
@@ -67,10 +68,13 @@ def calibration_pictures(folder: Path) -> list[Path]:
     """At most CALIBRATION_FRAMES pictures of a folder, or of `image_2/` in it; ground truth is not needed.
 
     Raises:
-        QuantizeError: the folder is missing or holds no picture.
+        QuantizeError: the folder cannot be read or holds no picture.
     """
     inside = folder / "image_2" if (folder / "image_2").is_dir() else folder
-    pictures = sorted(p for p in inside.glob("*") if p.suffix.lower() in IMAGE_ENDINGS)
+    try:
+        pictures = listed(inside, PICTURES)
+    except OSError as error:
+        raise QuantizeError(f"--calibration {inside} cannot be read: {error.strerror or error}.") from None
     if not pictures:
         raise QuantizeError(
             f"There is no PNG or JPEG picture in {inside}: calibrate on a folder of frames such as the robot will see."

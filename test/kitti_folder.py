@@ -27,6 +27,13 @@ def add_frame(folder: Path, name: str) -> Path:
     return truth
 
 
+def copied_by_a_mac(folder: Path) -> None:
+    """Beside every file of a folder, and of those in it, what a Mac writes on disks that are not its own."""
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        ")
+        path.with_name(".DS_Store").touch()
+
+
 def write_calibration(path: Path, *, tilt: float = 0.0, yaw: float = 0.0) -> Path:
     """A camera 1.65 m above the road, focal length 700, centre (600, 180), turned by radians, in KITTI's format."""
     (ct, st), (cy, sy) = ((np.cos(angle), np.sin(angle)) for angle in (tilt, yaw))

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from road_seg_node.listing import listed
 from train.frames.augment import Augmentation, Crop
 from train.network.model import BILINEAR, STRIDE, VGGFCN8
 
@@ -203,7 +204,7 @@ def load(name: str, changes: dict[str, Any]) -> Preset:
     """The preset `train/presets/<name>.yaml`, or the YAML file `name`, with `changes` applied."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not path.is_file():
-        names = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
+        names = ", ".join(path.stem for path in listed(FOLDER, (".yaml",)))
         raise PresetError(f"There is no preset {path}. Presets are: {names}; or give a path that ends in .yaml.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))

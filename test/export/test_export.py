@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from kitti_folder import copied_by_a_mac
 
 from export import export as exporter
-from export.export import ExportError, export_checkpoint, resize_from
+from export.export import PARITY_SIZES, ExportError, export_checkpoint, parity_images, resize_from
 from road_seg_node.inference import RoadSegmenter
 from road_seg_node.synthetic_road.scene import Road
 from train import preset as presets
@@ -104,6 +106,15 @@ def test_where_no_model_file_can_be_is_a_sentence(checkpoint: Path, tmp_path: Pa
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert str(tmp_path / output) in done.stderr and said in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.onnx"]
+
+
+def test_hidden_files_among_the_pictures_are_left_out(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    assert cv2.imwrite(str(tmp_path / "street.PNG"), picture)
+    copied_by_a_mac(tmp_path)
+    assert len(parity_images(tmp_path)) == 3 * len(PARITY_SIZES)
+    with pytest.raises(ExportError, match=r"--images .*absent cannot be read: No such file"):
+        parity_images(tmp_path / "absent")
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,13 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from kitti_folder import copied_by_a_mac
 from onnx import TensorProto, numpy_helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from tiny_model import tiny_info, write_tiny_model
 
 from export.export import to_onnx
-from export.quantize import LARGEST_LOSS, Pictures, QuantizeError, quantize
+from export.quantize import LARGEST_LOSS, Pictures, QuantizeError, calibration_pictures, quantize
 from road_seg_node.inference import RoadSegmenter, model_file, road_mask
 from road_seg_node.inference.model_file import ModelFileError
 from road_seg_node.inference.processor import products_overflow
@@ -293,7 +294,7 @@ def test_what_cannot_be_quantised_is_a_sentence(
         quantize(int8_file, output, [frames], [frames])
     with pytest.raises(QuantizeError, match="no convolution that ends in a ReLU"):
         quantize(write_tiny_model(tmp_path / "tiny.onnx"), output, [frames], [frames])
-    with pytest.raises(QuantizeError, match=r"no PNG or JPEG picture in .*nowhere"):
+    with pytest.raises(QuantizeError, match=r"--calibration .*nowhere cannot be read: No such file"):
         quantize(float_file, output, [frames], [frames, tmp_path / "nowhere"])
     with pytest.raises(QuantizeError, match="needs --calibration"):
         quantize(float_file, output, [frames])
@@ -307,6 +308,13 @@ def test_what_cannot_be_quantised_is_a_sentence(
     with pytest.raises(QuantizeError, match=r"file/out\.onnx cannot be written"):
         quantize(float_file, tmp_path / "file" / "out.onnx", [frames], [frames])
     assert not output.exists()
+
+
+def test_calibration_pictures_are_not_what_is_hidden(tmp_path: Path) -> None:
+    for number in (10, 9):
+        assert cv2.imwrite(str(tmp_path / f"frame{number}.PNG"), np.zeros((8, 8, 3), np.uint8))
+    copied_by_a_mac(tmp_path)
+    assert [path.name for path in calibration_pictures(tmp_path)] == ["frame9.PNG", "frame10.PNG"]
 
 
 def test_the_program_ends_in_a_sentence_and_not_in_a_traceback(tmp_path: Path) -> None:

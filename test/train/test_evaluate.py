@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from kitti_folder import write_calibration
+from kitti_folder import copied_by_a_mac, write_calibration
 from tiny_model import expected_probability, write_tiny_model
 
 from road_seg_node.shipped import COMPACT
@@ -123,6 +123,20 @@ def test_without_lane_predictions_there_is_no_lane(kitti: Path) -> None:
     other.unlink()
     done = evaluate(*options)
     assert done.returncode == 0 and "um_lane" not in done.stdout
+
+
+def test_hidden_files_are_no_predictions_and_endings_may_be_capitals(kitti: Path) -> None:
+    copied_by_a_mac(kitti)
+    for kind, folder in (("lane", "predictions"), ("road", "predictions"), ("road", "training/gt_image_2")):
+        file = kitti / folder / f"um_{kind}_000000.png"
+        file.rename(file.with_suffix(".PNG"))
+    options = ("--predictions", kitti / "predictions", "--data", kitti / "training")
+    done = evaluate(*options)
+    assert done.returncode == 0 and "um_lane" in done.stdout, done.stderr
+    for number in range(2):
+        (kitti / "predictions" / f"um_lane_{number:06}.{'png' if number else 'PNG'}").unlink()
+    done = evaluate(*options)  # ._um_lane_000000.png is left
+    assert done.returncode == 0 and "um_lane" not in done.stdout, done.stderr
 
 
 def test_a_model_file_keeps_its_table_and_gets_kittis(kitti: Path) -> None:

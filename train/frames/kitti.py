@@ -16,9 +16,9 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
+from road_seg_node.listing import PICTURES, either_case, listed
 from train.labels import IGNORE
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
 FRAME_NAME = re.compile(r"(?P<drive>.+)_(?P<number>[^_]+)$")
 MOST_NAMED = 10  # broken files in one message
 MANY_DRIVES = 10  # from so many on, whole drives are held out
@@ -63,12 +63,12 @@ class Frame:
     @property
     def lane_ground_truth(self) -> Path:
         """Ground truth of the ego lane, which KITTI has for um alone; the file need not be there."""
-        return self.folder / "gt_image_2" / f"{self.drive}_lane_{self.number}.png"
+        return either_case(self.folder / "gt_image_2" / f"{self.drive}_lane_{self.number}.png")
 
     @property
     def calibration(self) -> Path:
         """What the bird's-eye view needs; the file need not be there."""
-        return self.folder / "calib" / f"{self.drive}_{self.number}.txt"
+        return either_case(self.folder / "calib" / f"{self.drive}_{self.number}.txt")
 
     def read(self, strict: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """Image uint8 [H, W, 3] BGR and labels uint8 [H, W] (0 not road, 1 road, 255 not valid).
@@ -165,14 +165,14 @@ def labels_from_colours(truth: np.ndarray, path: Path, strict: bool = True) -> n
     return labels
 
 
-def entries(folder: Path) -> list[Path]:
-    """What is in a folder, by name.
+def entries(folder: Path, endings: Sequence[str] = ("",)) -> list[Path]:
+    """What is in a folder and has one of those endings, as `listed` lists it.
 
     Raises:
         DataError: it is missing, no folder, or not to be read.
     """
     try:
-        return sorted(folder.iterdir())
+        return listed(folder, endings)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
             f"{folder} is not a folder. Give a folder in KITTI Road's layout, with image_2/um_000000.png and "
@@ -189,7 +189,7 @@ def find_images(folder: Path) -> list[Frame]:
         DataError: the folder is missing, unreadable or empty, or images have names of another scheme.
     """
     entries(folder)
-    files = [path for path in entries(folder / "image_2") if path.suffix.lower() in IMAGE_ENDINGS]
+    files = entries(folder / "image_2", PICTURES)
     if not files:
         raise DataError(f"{folder / 'image_2'} holds no PNG or JPEG picture.")
 
@@ -198,7 +198,7 @@ def find_images(folder: Path) -> list[Frame]:
         if name is None:
             raise DataError(f"{image} is not named <category>_<number>, such as um_000000.png; rename it.")
         truth = folder / "gt_image_2" / f"{name['drive']}_road_{name['number']}.png"
-        return Frame(folder, name["drive"], name["number"], image, truth)
+        return Frame(folder, name["drive"], name["number"], image, either_case(truth))
 
     frames = each(files, frame_of)
     for one, other in pairwise(sorted(frames, key=lambda frame: frame.ground_truth)):
@@ -219,20 +219,20 @@ def find_frames(folder: Path, unlabelled: bool = False) -> list[Frame]:
         DataError: the folder is missing or empty, or images lack their ground truth, or the reverse.
     """
     frames, truth_folder = find_images(folder), folder / "gt_image_2"
-    truths = set() if unlabelled and not truth_folder.exists() else {path.name for path in entries(truth_folder)}
+    truths = [] if unlabelled and not truth_folder.exists() else [p.name for p in entries(truth_folder, (".png",))]
     if unlabelled:
-        frames = [f if f.ground_truth.name in truths else Unlabelled(**vars(f)) for f in frames]
+        frames = [f if f.ground_truth.exists() else Unlabelled(**vars(f)) for f in frames]
 
     def check(frame: Frame) -> None:
-        if frame.ground_truth.name not in truths and not unlabelled:
+        if not unlabelled and not frame.ground_truth.exists():
             raise DataError(f"{frame.image} has no ground truth: {frame.ground_truth} is missing.")
 
     def refuse(orphan: str) -> None:
         raise DataError(f"{folder / 'gt_image_2' / orphan} has no image in {folder / 'image_2'}.")
 
     each(frames, check)
-    roads = {name for name in truths if "_road_" in name and name.endswith(".png")}
-    each(sorted(roads - {frame.ground_truth.name for frame in frames}), refuse)
+    known = {frame.ground_truth.name for frame in frames}
+    each([name for name in truths if "_road_" in name and name not in known], refuse)
     return frames
 
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from road_seg_node.inference import RoadSegmenter
+from road_seg_node.listing import either_case, listed
 from train.frames.kitti import DataError, Frame, each
 
 
@@ -110,7 +111,7 @@ class Predictions:
         self.title = f"{folder}: predictions, threshold {self.threshold:.3f}"
 
     def _path(self, frame: Frame, kind: str) -> Path:
-        return self.folder / f"{frame.drive}_{kind}_{frame.number}.png"
+        return either_case(self.folder / f"{frame.drive}_{kind}_{frame.number}.png")
 
     def check(self, frames: Iterable[Frame]) -> None:
         def has_prediction(frame: Frame) -> None:
@@ -121,7 +122,7 @@ class Predictions:
 
     def has_lane(self, frames: Iterable[Frame]) -> bool:
         missing = [path for frame in frames if not (path := self._path(frame, "lane")).is_file()]
-        if missing and any(self.folder.glob("*_lane_*.png")):
+        if missing and any("_lane_" in path.name for path in listed(self.folder, (".png",))):
             raise DataError(
                 f"{missing[0]} is missing ({len(missing)} such file(s)), though other lane predictions are there. "
                 "Predict the ego lane of every frame that has lane ground truth, or of none."

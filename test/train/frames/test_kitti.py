@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from kitti_folder import add_frame, stripes
+from kitti_folder import add_frame, copied_by_a_mac, stripes
 from PIL import Image  # which comes with matplotlib
 
 from train.frames.kitti import (
@@ -59,6 +59,20 @@ def test_every_pair_is_found_and_labels_are_kittis(folder: Path) -> None:
         assert image.shape == (30, 40, 3) and labels.shape == (30, 40)
         for i, label in enumerate(LABELS.values()):
             assert (labels[i * 10 : (i + 1) * 10] == label).all()
+
+
+def test_hidden_files_are_left_out_and_endings_may_be_capitals(folder: Path) -> None:
+    for name in ("um_9.png", "um_10.PNG"):
+        truth = add_frame(folder, name)
+    truth.rename(truth.with_suffix(".PNG"))
+    lane = folder / "gt_image_2" / "um_lane_10.png"
+    assert cv2.imwrite(str(lane), stripes())
+    lane.rename(lane.with_suffix(".PNG"))
+    copied_by_a_mac(folder)
+    frames = find_frames(folder)
+    assert [frame.image.name for frame in frames] == [*NAMES[:4], "um_9.png", "um_10.PNG", *NAMES[4:]]
+    assert len(read_all(frames)) == 8
+    assert frames[5].lane_ground_truth.is_file()
 
 
 def test_lane_ground_truth_is_left_aside(folder: Path) -> None:
