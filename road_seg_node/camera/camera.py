@@ -29,6 +29,7 @@ from road_seg_node.ros.topics import TYPES, ImageMessage, camera_info_topic, ima
 NODE_NAME = "camera"
 FRAME_ID = "camera"
 LINGER = 1.0  # seconds that a camera stays after its last frame, so that what is under way arrives
+LONGEST_PAUSE = 5.0  # seconds between two frames of a bag: longer is a clock that was set, or nothing to wait for
 AHEAD = 4  # frames made ready before they are due
 PATIENCE = 0.1  # seconds between two looks at whether there is something to do
 ABOUT = start.About(
@@ -58,7 +59,14 @@ class Camera(Node):
         self._due = 0.0  # when the next frame is to be published, by time.monotonic()
         self._time: int | None = None  # when the last one was recorded
         self._log = ThrottledLog(self.get_logger())
-        source = open_source(values.source, values.width, values.height, values.rate or RATE, values.topic)
+        source = open_source(
+            values.source,
+            values.width,
+            values.height,
+            values.rate or RATE,
+            values.topic,
+            tell=lambda sentence: self._log.warn("source", sentence),
+        )
         self._period = 1 / (values.rate or source.rate)
         name = "image" if values.image_transport == "raw" else image_topic(self, values.image_transport)
         self._images = self.create_publisher(TYPES[values.image_transport], name, qos_profile_sensor_data)
@@ -100,6 +108,9 @@ class Camera(Node):
         pause = self._period
         if not self._values.rate and shot.time is not None and self._time is not None and shot.time >= self._time:
             pause = (shot.time - self._time) / 1e9
+            if pause > LONGEST_PAUSE:
+                self._log.warn("pause", f"A pause of {pause:.0f} s in the recording is cut to {LONGEST_PAUSE:.0f} s.")
+                pause = LONGEST_PAUSE
         now = time.monotonic()
         self._due = max(self._due + pause, now) if self._published else now
         self._time, self._next = shot.time, shot

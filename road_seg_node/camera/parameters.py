@@ -16,7 +16,8 @@ from road_seg_node.camera.sources import HEIGHT, SYNTHETIC, WIDTH
 LARGEST = 8192  # pixels
 CHOICES = {"stamps": ("now", "recorded"), "image_transport": ("raw", "compressed")}
 DESCRIPTIONS = {
-    "source": f"{SYNTHETIC}[:SEED], a folder of PNG or JPEG pictures, a video file, or a bag (.mcap, .db3 or folder).",
+    "source": f"{SYNTHETIC}[:SEED], a folder of PNG or JPEG pictures, a video file, or a bag (.mcap, .db3, its folder, "
+    "or ROS 1's .bag).",
     "topic": "The images' topic in a bag that has several.",
     "rate": "Frames a second. 0: as a bag was recorded, a video's own, 10 of other sources.",
     "loop": "Begin again after the last frame; otherwise end.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -17,12 +17,13 @@ from road_seg_node.camera import kitti_calibration
 from road_seg_node.camera.bag import Bag, is_bag
 from road_seg_node.camera.shots import RATE, CameraError, Mounting, Picture, Shot, Source
 from road_seg_node.ground import attitude
+from road_seg_node.listing import PICTURES, either_case, listed
 from road_seg_node.synthetic_road.scene import Road
 
 SYNTHETIC = "synthetic"
 DEFAULT_SEED = 7  # two lanes with marks, a pavement and grass, by day
-PICTURES = (".png", ".jpg", ".jpeg")
 WIDTH, HEIGHT = 1242, 375  # KITTI's
+MOST_DAMAGED = 100  # frames of a video in a row, after which it is taken to have ended
 
 
 def synthetic_seed(spec: str) -> int | None:
@@ -38,25 +39,40 @@ def synthetic_seed(spec: str) -> int | None:
     return int(seed) if colon else DEFAULT_SEED
 
 
-def open_source(spec: str, width: int = WIDTH, height: int = HEIGHT, rate: float = RATE, topic: str = "") -> Source:
+def say_nothing(sentence: str) -> None:
+    return None
+
+
+def open_source(
+    spec: str,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    rate: float = RATE,
+    topic: str = "",
+    tell: Callable[[str], None] = say_nothing,
+) -> Source:
     """Opens a source of pictures. Raises CameraError where it cannot be opened.
 
     spec: "synthetic[:SEED]" (frame i is what is seen at i / rate seconds, width x height pixels, without end), a folder
-    of PNG or JPEG pictures (by name; of a KITTI folder its image_2), a video file, or a bag, whose `topic` is taken.
+    of PNG or JPEG pictures (by name, frame2 before frame10; of a KITTI folder its image_2), a video file, or a bag,
+    whose `topic` is taken. tell: called with a sentence where frames of a video are left out.
     """
     seed = synthetic_seed(spec)
     if seed is not None:
         return Drive(Road(seed), width, height, rate)
     path = Path(os.path.expanduser(spec))
-    if spec and is_bag(path):
-        return Bag(path, topic)
-    if spec and path.is_dir():
-        return Album(path)
-    if spec and path.is_file():
-        return Film(path)
+    try:
+        if spec and is_bag(path):
+            return Bag(path, topic)
+        if spec and path.is_dir():
+            return Album(path)
+        if spec and path.is_file():
+            return Film(path, tell)
+    except OSError as error:
+        raise CameraError(f"{path} cannot be read: {error.strerror or error}.") from error
     raise CameraError(
         f"There is no folder, video or bag {spec!r}; give a folder of pictures, a video file, a bag (.mcap, .db3, "
-        f"its folder), or {SYNTHETIC}[:SEED]."
+        f"their folder, or ROS 1's .bag), or {SYNTHETIC}[:SEED]."
     )
 
 
@@ -82,7 +98,8 @@ class Album:
     rate = RATE
 
     def __init__(self, folder: Path) -> None:
-        self._pictures = _pictures(folder) or _pictures(folder / "image_2")
+        inside = folder / "image_2"
+        self._pictures = listed(folder, PICTURES) or (listed(inside, PICTURES) if inside.is_dir() else [])
         if not self._pictures:
             raise CameraError(f"The folder {folder} has no pictures; it should hold PNG or JPEG files.")
         _read(self._pictures[0])
@@ -100,26 +117,41 @@ class Album:
 
 
 class Film:
-    """A video file that OpenCV can decode, at its own pace."""
+    """A video file that OpenCV can decode, at its own pace. Damaged frames are left out, and told."""
 
     mounting: Mounting | None = None
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, tell: Callable[[str], None] = say_nothing) -> None:
+        self._path, self._tell = path, tell
         video = cv2.VideoCapture(str(path))
-        if not video.read()[0]:
+        if not any(video.read()[0] for _ in range(MOST_DAMAGED)):
             raise CameraError(f"{path} cannot be read as a video; give a video that OpenCV can decode, such as MP4.")
         rate = video.get(cv2.CAP_PROP_FPS)
         self.rate = rate if math.isfinite(rate) and 0 < rate <= 1000 else RATE
 
     def shots(self) -> Iterator[Shot]:
         video = cv2.VideoCapture(str(self._path))
-        read, frame = video.read()
-        if not read:
-            raise CameraError(f"{self._path} could be read once, but not again; it was removed or changed.")
-        while read:
-            yield Shot(frame.astype(np.uint8, copy=False))
+        announced = int(video.get(cv2.CAP_PROP_FRAME_COUNT))  # 0 or less where the file does not say
+        shown = damaged = in_a_row = 0
+        # A read that fails is a damaged frame, or the end: only what comes after it tells.
+        while in_a_row <= MOST_DAMAGED:
             read, frame = video.read()
+            if not read:
+                if 0 < announced <= shown + damaged + in_a_row:
+                    break
+                in_a_row += 1
+                continue
+            if in_a_row:
+                self._tell(f"{in_a_row} frame(s) of {self._path} after frame {shown} are damaged and left out.")
+                damaged, in_a_row = damaged + in_a_row, 0
+            shown += 1
+            yield Shot(frame.astype(np.uint8, copy=False))
+        if not shown:
+            raise CameraError(f"{self._path} could be read once, but not again; it was removed or changed.")
+        if shown + damaged < announced:
+            self._tell(
+                f"{self._path} announces {announced} frames, but after {shown + damaged} no further one can be decoded."
+            )
 
 
 def pinhole(k: NDArray[np.float64], width: int, height: int) -> CameraInfo:
@@ -130,12 +162,6 @@ def pinhole(k: NDArray[np.float64], width: int, height: int) -> CameraInfo:
     return info
 
 
-def _pictures(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in PICTURES)
-
-
 def _read(path: Path) -> Picture:
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
@@ -144,7 +170,7 @@ def _read(path: Path) -> Picture:
 
 
 def _calibration(picture: Path) -> Path:
-    return picture.parent.parent / "calib" / f"{picture.stem}.txt"
+    return either_case(picture.parent.parent / "calib" / f"{picture.stem}.txt")
 
 
 def _matrices(calibration: Path) -> dict[str, np.ndarray]:

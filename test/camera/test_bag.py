@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -12,10 +14,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from bag_files import info, picture, png, raw, stamped, write_bag
+from bag_files import info, picture, png, raw, stamped, write_bag, write_ros1_bag
 from camera_process import Listener, start_camera
+from kitti_folder import copied_by_a_mac
+from node_process import PATIENCE, any_domain
+from rosbags.rosbag2 import CompressionMode
 from std_msgs.msg import Header
 
+from road_seg_node.camera.camera import LONGEST_PAUSE
 from road_seg_node.camera.shots import CameraError
 from road_seg_node.camera.sources import open_source
 from road_seg_node.ros.images import decode_compressed, to_bgr
@@ -34,6 +40,74 @@ def test_images_come_with_the_camera_info_beside_them(tmp_path: Path, mcap: bool
     # The first is of frames before it too; a newer one counts from when it was recorded.
     assert [shot.info.k[0] for shot in shots] == [31.0, 31.0, 31.0, 33.0]
     assert list(source.shots()) == shots
+
+
+TOPICS = {
+    "/front/image_raw": [raw(0), raw(1)],
+    "/front/camera_info": [info(0)],
+    "/front/image_raw/compressed": [png(2)],
+}
+
+
+def of_ros_1(folder: Path) -> Path:
+    return write_ros1_bag(folder / "drive.bag", TOPICS)
+
+
+def in_capitals(folder: Path) -> Path:
+    file = write_bag(folder / "drive", TOPICS) / "drive.mcap"
+    return file.rename(folder / "DRIVE.MCAP")
+
+
+def packed_folder(folder: Path) -> Path:
+    return write_bag(folder / "drive", TOPICS, compressed=CompressionMode.FILE)
+
+
+def packed_file(folder: Path) -> Path:
+    return next(packed_folder(folder).glob("*.mcap.zstd"))
+
+
+def packed_sqlite3(folder: Path) -> Path:
+    return next(write_bag(folder / "drive", TOPICS, mcap=False, compressed=CompressionMode.FILE).glob("*.db3.zstd"))
+
+
+def packed_messages(folder: Path) -> Path:
+    return write_bag(folder / "drive", TOPICS, mcap=False, compressed=CompressionMode.MESSAGE)
+
+
+def copied_folder(folder: Path) -> Path:
+    bag = write_bag(folder / "drive", TOPICS)
+    copied_by_a_mac(bag)
+    return bag
+
+
+@pytest.mark.parametrize(
+    "write", [of_ros_1, in_capitals, packed_folder, packed_file, packed_sqlite3, packed_messages, copied_folder]
+)
+def test_every_kind_of_bag_gives_the_same(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    bag = str(write(tmp_path))
+    source = open_source(bag, topic="front/image_raw")
+    for _ in range(2):  # a camera begins again
+        shots = list(source.shots())
+        assert [shot.picture for shot in shots] == TOPICS["/front/image_raw"]
+        assert [shot.info for shot in shots] == [info(0)] * 2
+        assert shots[1].time - shots[0].time == 50_000_000
+    (compressed,) = open_source(bag, topic="/front/image_raw/compressed").shots()
+    assert compressed.picture == png(2)
+
+
+def test_nothing_unpacked_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = packed_file(tmp_path)
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    shots = open_source(str(file), topic="/front/image_raw").shots()
+    next(shots)
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_of_ros_1_topics_without_a_slash_are_found(tmp_path: Path) -> None:
+    bag = write_ros1_bag(tmp_path / "drive.bag", {"left/image": [raw(0)], "right/image": [raw(1)]})
+    (shot,) = open_source(str(bag), topic="/right/image").shots()
+    assert shot.picture == raw(1)
 
 
 def test_of_a_recording_with_answers_the_cameras_images_are_played(tmp_path: Path) -> None:
@@ -66,12 +140,29 @@ def cut(bag: Path) -> Path:
     return file
 
 
+def packed_cut(bag: Path) -> Path:
+    file = packed_file(bag)
+    file.write_bytes(file.read_bytes()[:-50])
+    return file
+
+
+def ros_1_folder(bag: Path) -> Path:
+    folder = bag / "ros1"
+    folder.mkdir()
+    for name in ("drive_10.bag", "drive_2.bag", "._drive_2.bag"):
+        (folder / name).touch()
+    return folder
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
         (cut, r"drive\.mcap cannot be read as a bag: .* may be mended by `mcap recover`"),
         (lambda bag: cut(bag).parent, r"has no metadata\.yaml: its recorder did not close it\. Try .*drive\.mcap"),
         (lambda bag: (bag / "drive.mcap").write_bytes(b"rubbish") and bag, "cannot be read as a bag"),
+        (lambda bag: (bag / "drive.bag").write_bytes(b"rubbish") and bag / "drive.bag", "mended by `rosbag reindex`"),
+        (lambda bag: packed_cut(bag), r"drive\.mcap\.zstd cannot be read as a bag"),
+        (lambda bag: ros_1_folder(bag), r"holds ROS 1 bags: give one of them, such as .*drive_2\.bag"),
         (lambda bag: (bag / "metadata.yaml").write_text("[") and bag, "cannot be read as a bag"),
         (lambda bag: (bag / "drive.mcap").rename(bag / "a.mcap") and bag, "cannot be read as a bag: .*missing"),
     ],
@@ -128,6 +219,18 @@ def test_at_the_recorded_pace_with_stamps_of_now(tmp_path: Path) -> None:
         assert msg.header in [other.header for other in listener.infos]
         assert msg.header.frame_id == "mine"
         assert any(np.array_equal(to_bgr(msg), picture(i)) for i in range(4))
+
+
+def test_a_clock_that_jumps_is_not_waited_for(tmp_path: Path) -> None:
+    """From 1970, where a computer without a clock begins, to 2023, where it has found the time."""
+    early = [raw(0), raw(1)]
+    for index, msg in enumerate(early):
+        msg.header.stamp.sec, msg.header.stamp.nanosec = 5, index * 50_000_000
+    bag = write_bag(tmp_path / "drive", {"/image": [*early, raw(2)]})
+    camera = start_camera(any_domain(), source=str(bag), loop=False)
+    said, _ = camera.communicate(timeout=PATIENCE)
+    assert camera.returncode == 0, said
+    assert re.search(rf"A pause of 1699999995 s in the recording is cut to {LONGEST_PAUSE:.0f} s\.", said)
 
 
 def test_any_source_can_be_sent_compressed(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from camera_process import Listener, start_camera
-from kitti_folder import write_calibration
+from kitti_folder import copied_by_a_mac, write_calibration
 from node_process import PATIENCE, any_domain
 
 from road_seg_node.camera.shots import CameraError
@@ -40,11 +41,13 @@ def test_a_seed_names_a_road_and_without_one_there_is_a_default() -> None:
     assert not np.array_equal(default, take(f"synthetic:{DEFAULT_SEED + 1}", 1))
 
 
-def test_folder_goes_by_name(tmp_path: Path) -> None:
-    for name, value in (("b.PNG", 20), ("a.png", 10), ("c.jpg", 30)):
+def test_folder_goes_by_name_as_people_count(tmp_path: Path) -> None:
+    for name, value in (("b10.PNG", 30), ("b9.png", 20), ("a.png", 10), ("c.jpg", 40)):
         cv2.imwrite(str(tmp_path / name), plain(value))
     (tmp_path / "notes.txt").write_text("not a picture")
-    assert [frame[0, 0, 0] for frame in take(str(tmp_path), 5)] == [10, 20, 30]
+    copied_by_a_mac(tmp_path)
+    (tmp_path / "._drive.mcap").touch()  # does not make a bag of the folder
+    assert [frame[0, 0, 0] for frame in take(str(tmp_path), 5)] == [10, 20, 30, 40]
 
 
 def test_folder_of_kitti_gives_its_camera_images_only(tmp_path: Path) -> None:
@@ -94,6 +97,49 @@ def test_video_goes_to_its_end_at_its_own_rate(tmp_path: Path) -> None:
     values = np.array([frame.mean() for frame in take(str(path), 5)])
     np.testing.assert_allclose(values, [40, 120, 200], atol=3)
     assert open_source(str(path)).rate == 12.5
+
+
+def write_film(path: Path, values: list[int], damaged: tuple[int, ...] = ()) -> None:
+    """A video of one JPEG a frame, 10 a second, each plain; of the `damaged` ones nothing is left."""
+    film = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 20))
+    for value in values:
+        film.write(plain(value))
+    film.release()
+    data = bytearray(path.read_bytes())
+    starts = [found.start() for found in re.finditer(b"\xff\xd8\xff", data)]
+    assert len(starts) == len(values)
+    for index in damaged:
+        end = data.index(b"\xff\xd9", starts[index]) + 2
+        data[starts[index] : end] = bytes(end - starts[index])
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damaged", [(3,), (0,), (3, 4, 5, 8), (10,)], ids=["one", "the first", "several", "the last"])
+def test_damaged_frames_of_a_video_are_left_out_and_told(tmp_path: Path, damaged: tuple[int, ...]) -> None:
+    values, said = [20 * i for i in range(11)], []
+    write_film(tmp_path / "film.avi", values, damaged)
+    source = open_source(str(tmp_path / "film.avi"), tell=said.append)
+    for _ in range(2):  # the second time as the first
+        said.clear()
+        found = [float(shot.picture.mean()) for shot in source.shots()]
+        np.testing.assert_allclose(found, [v for i, v in enumerate(values) if i not in damaged], atol=3)
+        if damaged == (10,):
+            assert len(said) == 1
+            assert re.search(r"film\.avi announces 11 frames, but after 10 no further one can be decoded\.", said[0])
+        else:
+            told = r"(\d+) frame\(s\) of .*film\.avi after frame \d+ are damaged and left out\."
+            assert sum(int(re.fullmatch(told, sentence)[1]) for sentence in said) == len(damaged)
+
+
+def test_of_a_healthy_video_nothing_is_told_and_of_a_cut_one_its_end(tmp_path: Path) -> None:
+    path, said = tmp_path / "film.avi", []
+    write_film(path, [20 * i for i in range(11)])
+    assert len(list(open_source(str(path), tell=said.append).shots())) == 11
+    assert said == []
+    data = path.read_bytes()
+    path.write_bytes(data[: [found.start() for found in re.finditer(b"\xff\xd8\xff", data)][6]])
+    assert len(list(open_source(str(path), tell=said.append).shots())) == 6
+    assert len(said) == 1 and "announces 11 frames, but after 6 no further one can be decoded" in said[0]
 
 
 def test_sources_that_cannot_be_used_are_named(tmp_path: Path) -> None:
