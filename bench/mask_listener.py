@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes ~/mask as a planner does, and /diagnostics, until Ctrl-C, then prints what came; bench/node.py starts it."""
+"""Takes masks as a planner does, and /diagnostics, until Ctrl-C, then prints what came.
+
+bench/node.py and bench/cameras.py start it; its arguments are the masks' topics, else /road_seg/mask.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 
 import rclpy
@@ -16,11 +20,12 @@ from sensor_msgs.msg import Image
 
 
 class MaskListener(Node):
-    def __init__(self) -> None:
+    def __init__(self, topics: list[str]) -> None:
         super().__init__("listener")
         self.masks: list[tuple[int, float]] = []  # stamp in nanoseconds, seconds from then to the mask's arrival
         self.reports: list[tuple[float, dict[str, str]]] = []  # when, by time.time(), and what
-        self.create_subscription(Image, "/road_seg/mask", self._on_mask, QoSProfile(depth=10))
+        for topic in topics:
+            self.create_subscription(Image, topic, self._on_mask, QoSProfile(depth=10))
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, QoSProfile(depth=10))
 
     def _on_mask(self, msg: Image) -> None:
@@ -34,7 +39,7 @@ class MaskListener(Node):
 
 def main() -> None:
     rclpy.init()
-    listener = MaskListener()
+    listener = MaskListener(sys.argv[1:] or ["/road_seg/mask"])
     try:
         rclpy.spin(listener)
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -67,7 +67,8 @@ VARIANTS = (
 
 
 def start(environ: dict[str, str], command: list[str | Path]) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, *command], env=environ, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, *command], env=environ, cwd=ROOT, text=True, **pipes)
 
 
 def end(process: subprocess.Popen[str]) -> Any:

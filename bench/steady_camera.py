@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishes prepared 1242x375 frames on /image at a steady rate; bench/node.py and bench/soak.py start it.
+"""Publishes prepared 1242x375 frames on image at a steady rate; the benchmarks of the node start it.
 
 The frames are drawn before the first is due, so that the camera costs next to nothing while a node is measured. It is
 reliable with depth 10, because the plain node of bench/plain_node.py hears nothing from a best-effort camera. Prints a
-line of JSON when it begins to count, after the warm-up, and one at its end.
+line of JSON when it begins to count, after the warm-up, and one at its end; with --hold one more after the warm-up, and
+then waits for a line on its standard input. --ros-args may follow.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import rclpy
 from rclpy.qos import QoSProfile
+from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
@@ -35,7 +37,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, required=True, help="frames a second")
     parser.add_argument("--seconds", type=float, required=True, help="for how long")
-    options = parser.parse_args()
+    parser.add_argument("--hold", action="store_true", help="begin to count at a line on standard input")
+    options = parser.parse_args(remove_ros_args(sys.argv)[1:])
     rclpy.init()
     node = rclpy.create_node("camera")
     images = node.create_publisher(Image, "image", QoSProfile(depth=10))
@@ -61,6 +64,9 @@ def main() -> None:
     time.sleep(1.0)  # the listener has to be known to the node too
     publish(WARM_UP)
     time.sleep(PAUSE)
+    if options.hold:
+        print(json.dumps({"warm": True}), flush=True)
+        sys.stdin.readline()
     print(json.dumps({"begun": node.get_clock().now().nanoseconds}), flush=True)
     count = round(options.rate * options.seconds)
     late = publish(count)

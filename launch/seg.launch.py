@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts the node, and where asked a camera, a recorder and RViz. Its arguments: add --show-args to the command.
 
-For several cameras include it several times, each with another namespace.
+For several cameras give image_topics; or include it several times, each with another namespace, for a process each.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ RESPAWN_DELAY = 0.5  # seconds, so that a node that cannot start does not fill t
 PARAMS_FILE_S = "Empty: the params file's."
 LEVELS = ["debug", "info", "warn", "error", "fatal"]
 BOOLEAN = ["true", "false"]
-# Parameters of the node that are arguments too, for they differ from robot to robot: name, type, description.
+# Parameters of the node that are arguments too, for they differ from robot to robot: name, what a text becomes,
+# description.
 PARAMETERS = (
+    ("image_topics", str.split, "Topics of several cameras, with spaces between, which one node answers in turn."),
     ("model", str, "compact, full, or a model file's path. Empty: the params file's, else by the provider."),
     ("threshold", float, f"A pixel is road where its probability is at least this; -1: the model's. {PARAMS_FILE_S}"),
     ("camera_height", float, f"Metres from the ground to the lens, for ~/road_grid. {PARAMS_FILE_S}"),
@@ -197,9 +199,9 @@ def made_camera(given: dict[str, str]) -> Source | None:
         raise RuntimeError(str(error)) from error
 
 
-def node_parameters(given: dict[str, str], source: Source | None) -> dict[str, str | float | bool]:
+def node_parameters(given: dict[str, str], source: Source | None) -> dict[str, str | float | bool | list[str]]:
     """What the arguments say beside the params file."""
-    parameters: dict[str, str | float | bool] = {}
+    parameters: dict[str, str | float | bool | list[str]] = {}
     for name in ("provider", "image_transport"):
         if given[name]:
             parameters[name] = given[name]

@@ -27,8 +27,9 @@ if shutil.which("colcon") is None:
     pytest.skip("colcon is not here: pip install colcon-common-extensions", allow_module_level=True)
 Reader = pytest.importorskip("rosbags.rosbag2", reason="rosbags is not here: pip install rosbags").Reader
 
-ARGUMENTS = """image_topic image_transport model provider threshold camera_height camera_tilt ground_frame params_file
-    namespace name autostart respawn log_level dds_profile rviz fixed_frame camera camera_topic record""".split()
+ARGUMENTS = """image_topic image_topics image_transport model provider threshold camera_height camera_tilt ground_frame
+    params_file namespace name autostart respawn log_level dds_profile rviz fixed_frame camera camera_topic
+    record""".split()
 PROFILE = "fastdds_large_images.xml"
 
 

@@ -180,7 +180,7 @@ def library(name: str) -> Any:
 
 
 def open_engine(
-    name: str, model: ModelFile, size: Size | None, precision: str, tell: Callable[[str], None]
+    name: str, model: ModelFile, size: Size | None, precision: str, threads: int, tell: Callable[[str], None]
 ) -> InMemory | OnDevice:
     """Make a session that really runs on the provider `name`, for images of any size or of `size` alone.
 
@@ -193,6 +193,7 @@ def open_engine(
     if name == "tensorrt":
         tell(f"TensorRT builds its engine for {model.where}, unless it did before; the first time this takes minutes")
     options = _session_options(ort)
+    options.intra_op_num_threads = threads
     if size is not None:
         for dimension, pixels in zip(("batch", "height", "width"), (1, *size), strict=True):
             options.add_free_dimension_override_by_name(dimension, pixels)

@@ -36,14 +36,16 @@ def open_engine(
     model: ModelFile,
     size: Size | None,
     precision: str,
+    threads: int,
     tell: Callable[[str], None],
 ) -> Engine:
     """Make an engine on the provider `name`, for images of any size or, faster, of `size` alone.
 
     `precision` is one of PRECISIONS: "auto" takes what the provider is fastest in without harm to the mask, "fp32" is
-    for comparisons. `tell` is called with a sentence before something that takes minutes. Raises ProviderError where
-    the provider cannot work here, ModelFileError where no provider could read the model.
+    for comparisons. `threads` is how many a processor computes with, 0: as the library has it. `tell` is called with a
+    sentence before something that takes minutes. Raises ProviderError where the provider cannot work here,
+    ModelFileError where no provider could read the model.
     """
     if name == "openvino":
-        return openvino_engine.open_engine(model, size, precision)
-    return onnxruntime_engine.open_engine(name, model, size, precision, tell)
+        return openvino_engine.open_engine(model, size, precision, threads)
+    return onnxruntime_engine.open_engine(name, model, size, precision, threads, tell)

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
 from road_seg_node.inference import model_file, providers
+from road_seg_node.inference.cores import fewer_cores
 from road_seg_node.inference.engine import Engine, Size, first_line
 from road_seg_node.inference.model_file import ModelFile, ModelFileError, ModelInfo
 from road_seg_node.inference.processor import EXACT_BITS, products_overflow
@@ -28,7 +30,9 @@ _INT8_SHARE = 0.01
 
 Model: TypeAlias = str | Path | Callable[[str], str | Path]
 
-_SETTLED = 3  # images of one size in a row, after which an engine is made for that size
+_SETTLED = 3  # images of one size among the last, after which an engine is made for that size:
+_RECENT = 24
+_MOST = 4  # engines for one size each: of cameras of different sizes, or one that changes it
 
 
 def _say_nothing(sentence: str) -> None:
@@ -47,18 +51,21 @@ class RoadSegmenter:
         model: Model,
         provider: str = "auto",
         precision: str = "auto",
+        threads: int = 0,
         tell: Callable[[str], None] = _say_nothing,
     ) -> None:
         """Load `model`: a file's path, or what gives it for each provider that is tried.
 
-        `provider` is one of `providers.PROVIDERS`, `precision` one of `providers.PRECISIONS`; `tell` is called with a
-        sentence before something that takes minutes, and where no engine can be made for the camera's size. Raises
-        ModelFileError where the file is at fault, ProviderError where the provider (with `auto`: every one) cannot do
-        it. The file may be replaced or removed afterwards.
+        `provider` is one of `providers.PROVIDERS`, `precision` one of `providers.PRECISIONS`; `threads` is how many a
+        processor computes with, 0 as many as the library has it, within what this process has the use of; `tell` is
+        called with a sentence before something that takes minutes, and where no engine can be made for the camera's
+        size. Raises ModelFileError where the file is at fault, ProviderError where the provider (with `auto`: every
+        one) cannot do it. The file may be replaced or removed afterwards.
         """
         if precision not in providers.PRECISIONS:
             raise ProviderError(f"there is no precision {precision!r}: choose one of {', '.join(providers.PRECISIONS)}")
         self._provider, self._precision, self._tell = provider, precision, tell
+        self._threads = threads or fewer_cores()
         self._loaded = self._load(model)
 
     @property
@@ -127,7 +134,7 @@ class RoadSegmenter:
             try:
                 providers.require(name)
                 file = read(model(name) if callable(model) else model)
-                return _Loaded(file, name, self._precision, refused, self._tell)
+                return _Loaded(file, name, self._precision, self._threads, refused, self._tell)
             except ProviderError as error:
                 if name == candidates[-1]:
                     raise
@@ -143,14 +150,16 @@ class _Loaded:
         file: ModelFile,
         provider: str,
         precision: str,
+        threads: int,
         refused: list[str],
         tell: Callable[[str], None],
     ) -> None:
         self.file, self.provider, self.refused = file, provider, refused
-        self._precision, self._tell = precision, tell
-        self.any_size = providers.open_engine(provider, file, None, precision, tell)
-        self._fitted: tuple[Size, Engine] | None = None
-        self._last_size, self._in_a_row = (0, 0), 0
+        self._open = partial(providers.open_engine, provider, file, precision=precision, threads=threads, tell=tell)
+        self._tell = tell
+        self.any_size = self._open(None)
+        self._fitted: dict[Size, Engine] = {}  # exchanged as a whole, since other threads read it
+        self._recent: deque[Size] = deque(maxlen=_RECENT)  # sizes of the last images
         self._unfit: set[Size] = set()  # sizes for which no engine could be made
         self._fitting = threading.Lock()
         image = model_file.golden_image()
@@ -167,9 +176,10 @@ class _Loaded:
     def answer(self, image: np.ndarray) -> np.ndarray:
         """Of uint8 [H, W, 3], contiguous."""
         size = image.shape[0], image.shape[1]
-        fitted = self._fitted
-        if fitted is not None and fitted[0] == size:
-            return self._checked(fitted[1], image)
+        self._recent.append(size)
+        engine = self._fitted.get(size)
+        if engine is not None:
+            return self._checked(engine, image)
         self._notice(size)
         return self._checked(self.any_size, image)
 
@@ -180,20 +190,23 @@ class _Loaded:
                 self._fit(size)
 
     def _notice(self, size: Size) -> None:
-        """Begin to make an engine for `size` once several images in a row had it; one at a time."""
-        self._in_a_row = self._in_a_row + 1 if size == self._last_size else 1
-        self._last_size = size
-        if self._in_a_row >= _SETTLED and self._wants(size) and not self._fitting.locked():
+        """Begin to make an engine for `size` once several of the last images had it; one at a time."""
+        if self._recent.count(size) >= _SETTLED and self._wants(size) and not self._fitting.locked():
             threading.Thread(target=self.prepare, args=(size,), name="fit to camera", daemon=True).start()
 
     def _wants(self, size: Size) -> bool:
-        fitted = self._fitted
-        return self.any_size.follows_size and size not in self._unfit and (fitted is None or fitted[0] != size)
+        known = size in self._unfit or size in self._fitted
+        return self.any_size.follows_size and not known and len(self._in_use()) < _MOST
+
+    def _in_use(self) -> dict[Size, Engine]:
+        """The engines for sizes that some of the last images had."""
+        recent = set(self._recent)
+        return {size: engine for size, engine in self._fitted.items() if size in recent}
 
     def _fit(self, size: Size) -> None:
         """Make an engine for `size` and use it, if it answers as the one for every size does."""
         try:
-            engine = providers.open_engine(self.provider, self.file, size, self._precision, self._tell)
+            engine = self._open(size)
             golden = model_file.golden_image()
             image = np.tile(golden, (size[0] // golden.shape[0] + 1, size[1] // golden.shape[1] + 1, 1))
             image = np.ascontiguousarray(image[: size[0], : size[1]])
@@ -203,7 +216,8 @@ class _Loaded:
             reason = str(error)
         else:
             if difference.small(self.file.quantized):
-                self._fitted = (size, engine)
+                others = self._fitted if len(self._fitted) < _MOST else self._in_use()
+                self._fitted = {**others, size: engine}
                 return
             reason = f"it answers otherwise by {difference}"
         self._unfit.add(size)

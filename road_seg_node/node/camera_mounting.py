@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the camera is above the ground, and which frame a grid of the ground is in.
+"""Where cameras are above the ground, and which frame a grid of the ground is in.
 
 With the parameter ground_frame empty, the frame lies on the ground straight below the camera, x where it looks; it is
 named after the camera's frame and broadcast, so that RViz and planners find it. Otherwise it is a frame of the robot's,
@@ -28,10 +28,11 @@ from road_seg_node.ground import GroundError, Pose, mounted
 from road_seg_node.node.parameters import ParameterError, Values
 
 SUFFIX = "_ground"
+FRAMES = 16  # that are broadcast, the last ones, for whoever comes late gets the last message alone
 
 
 class CameraMounting:
-    """Knows where the camera is. close() it before another one is made for the same node."""
+    """Knows where each camera is. close() it before another one is made for the same node."""
 
     def __init__(self, node: Node, ground_frame: str) -> None:
         """Raises ParameterError where a ground_frame is named and there is no tf2_ros."""
@@ -39,7 +40,7 @@ class CameraMounting:
         self._tf2: Any = None
         self._listener: Any = None
         self._broadcaster: Publisher | None = None
-        self._broadcast: TransformStamped | None = None
+        self._broadcast: dict[str, TransformStamped] = {}  # by the ground's frame
         if ground_frame:
             try:
                 self._tf2 = importlib.import_module("tf2_ros")
@@ -76,9 +77,10 @@ class CameraMounting:
         pose = mounted(values.camera_height, values.camera_tilt, values.camera_roll)
         frame = camera_frame.lstrip("/") + SUFFIX
         transform = below(camera_frame, frame, pose)
-        if self._broadcaster is not None and transform != self._broadcast:
-            self._broadcaster.publish(self._message(transforms=[transform]))
-            self._broadcast = transform
+        if self._broadcaster is not None and transform != self._broadcast.get(frame):
+            kept = [other for other in self._broadcast.values() if other.child_frame_id != frame][1 - FRAMES :]
+            self._broadcast = {other.child_frame_id: other for other in (*kept, transform)}
+            self._broadcaster.publish(self._message(transforms=list(self._broadcast.values())))
         return frame, pose
 
     def close(self) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What /diagnostics says of the node: its level by rule, a message, and every figure.
+"""What /diagnostics says of the node, for each camera: its level by rule, a message, and every figure.
 
 ERROR: a transition failed and the node is not active; or, of the last seconds' frames, inference failed on some and
 none was answered.
@@ -22,52 +22,61 @@ FAULTS = (Fate.FAILED, Fate.MALFORMED, Fate.STALE)
 
 
 @dataclass(frozen=True)
+class CameraCondition:
+    """One camera's part of the node at one moment. Complaints are sentences, empty where there is nothing to say."""
+
+    name: str  # empty of the only one
+    report: Report
+    input_complaint: str = ""
+    output_complaint: str = ""
+    image_reliability: str = ""  # with which images are asked for; empty unless active
+
+
+@dataclass(frozen=True)
 class Condition:
-    """The node at one moment. Complaints are sentences, empty where there is nothing to complain of."""
+    """The node and one of its cameras at one moment."""
 
     name: str  # of the node, with its namespace
+    camera: CameraCondition
     state: str  # of the lifecycle
     transition_failure: str
     reload_failure: str
-    input_complaint: str
-    output_complaint: str
-    image_reliability: str  # with which images are asked for; empty unless active
     enabled: bool
     segmenter: RoadSegmenter | None  # None unless configured
     model_reason: str  # why that model
     threshold: float | None
-    report: Report
 
 
 def status(condition: Condition) -> DiagnosticStatus:
     level, message = _level(condition)
-    name = condition.name.strip("/")
-    found = DiagnosticStatus(level=level, name=f"{name}: segmentation", message=message, hardware_id=condition.name)
+    what = " ".join(filter(None, (condition.camera.name, "segmentation")))
+    name = f"{condition.name.strip('/')}: {what}"
+    found = DiagnosticStatus(level=level, name=name, message=message, hardware_id=condition.name)
     facts: dict[str, object] = {"state": condition.state, **_model(condition)}
-    if condition.image_reliability:
-        facts["image reliability"] = condition.image_reliability
-    facts |= _frames(condition.report)
+    if condition.camera.image_reliability:
+        facts["image reliability"] = condition.camera.image_reliability
+    facts |= _frames(condition.camera.report)
     found.values = [KeyValue(key=key, value=str(value)) for key, value in facts.items()]
     return found
 
 
 def _level(condition: Condition) -> tuple[bytes, str]:
-    recently = condition.report.recently
+    recently = condition.camera.report.recently
     if condition.transition_failure and condition.state != "active":
         return DiagnosticStatus.ERROR, condition.transition_failure
     if condition.state != "active":
         return DiagnosticStatus.OK, condition.state
     if recently[Fate.FAILED] and not recently[Fate.ANSWERED]:
         return DiagnosticStatus.ERROR, f"inference failed on {recently[Fate.FAILED]} frames and answered none"
-    if condition.enabled and condition.input_complaint:
-        return DiagnosticStatus.WARN, condition.input_complaint
-    if condition.enabled and condition.output_complaint:
-        return DiagnosticStatus.WARN, condition.output_complaint
+    if condition.enabled and condition.camera.input_complaint:
+        return DiagnosticStatus.WARN, condition.camera.input_complaint
+    if condition.enabled and condition.camera.output_complaint:
+        return DiagnosticStatus.WARN, condition.camera.output_complaint
     if condition.reload_failure:
         return DiagnosticStatus.WARN, condition.reload_failure
     faults = [f"{recently[fate]} {fate.value}" for fate in FAULTS if recently[fate]]
     if faults:
-        came = condition.report.recently_received
+        came = condition.camera.report.recently_received
         return DiagnosticStatus.WARN, f"of the last {came} frames {', '.join(faults)}"
     if condition.segmenter is not None and condition.segmenter.caveat:
         return DiagnosticStatus.WARN, f"the masks may be wrong: {condition.segmenter.caveat}"
@@ -77,7 +86,7 @@ def _level(condition: Condition) -> tuple[bytes, str]:
 def _doing(condition: Condition) -> str:
     if not condition.enabled:
         return "disabled"
-    report = condition.report
+    report = condition.camera.report
     if not report.recently_received:
         return "waiting for images"
     if report.recently[Fate.UNWATCHED] and not report.recently[Fate.ANSWERED]:

@@ -47,13 +47,14 @@ class Inputs:
     def __init__(
         self,
         node: Node,
+        name: str,
         image_transport: str,
         on_image: Callable[[ImageMessage], None],
         on_lost: Callable[[int], None],
         log: ThrottledLog,
     ) -> None:
-        """Raises ParameterError where the user's qos_overrides cannot be."""
-        self._node, self._transport, self._log = node, image_transport, log
+        """name: of the images' topic, before any remapping. Raises ParameterError where qos_overrides cannot be."""
+        self._node, self._name, self._transport, self._log = node, name, image_transport, log
         self._on_image, self._on_lost = on_image, on_lost
         # The newest ones. Exchanged as a whole, since the worker's thread reads it.
         self._newest_infos: tuple[CameraInfo, ...] = ()
@@ -61,8 +62,8 @@ class Inputs:
         self._came = self._lost = 0  # images, since they were last judged:
         self._judged, self._losses = self._last, ""  # when, and what is to be said of them
         self._mismatch: float | None = None  # when the middleware last told of a publisher that does not fit
-        self.topic = image_topic(node, image_transport)
-        self._infos = self._subscribe(CameraInfo, camera_info_topic(node, image_transport), self._on_camera_info)
+        self.topic = image_topic(node, image_transport, name)
+        self._infos = self._subscribe(CameraInfo, camera_info_topic(node, image_transport, name), self._on_camera_info)
         try:
             self._images = self._subscribe_images()
         except ParameterError:
@@ -112,7 +113,7 @@ class Inputs:
     def _subscribe_images(self, qos: QoSProfile | None = None) -> Subscription:
         """qos: instead of best effort and the user's overrides."""
         # create_subscription() remaps once more, and the name as it was written is what the user's rules know.
-        name = "image" if self._transport == "raw" else self.topic
+        name = self._name if self._transport == "raw" else self.topic
         subscribe = partial(self._subscribe, TYPES[self._transport], name, self._on_message, qos=qos)
         events = partial(SubscriptionEventCallbacks, incompatible_qos=self._on_incompatible_qos)
         try:
@@ -220,7 +221,7 @@ class Inputs:
         awaited = f"awaited on {self.topic} ({of}; nobody publishes there)."
         similar = self._similar(of)
         if similar:
-            return f"{awaited} Remap image to one of that type: {', '.join(similar)}."
+            return f"{awaited} Remap {self._name} to one of that type: {', '.join(similar)}."
         other = next(name for name in TYPE_NAMES if name != self._transport)
         similar = self._similar(TYPE_NAMES[other])
         if similar:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
 
 from road_seg_node.inference import RoadSegmenter
+from road_seg_node.inference.engine import Size
 from road_seg_node.inference.model_file import ModelFileError
 from road_seg_node.inference.providers import ProviderError
 from road_seg_node.node.model_choice import ModelChoice
@@ -26,9 +27,9 @@ class ModelLoader:
     them with the old model.
     """
 
-    def __init__(self, choice: ModelChoice, provider: str, tell: Callable[[str], None]) -> None:
+    def __init__(self, choice: ModelChoice, provider: str, threads: int, tell: Callable[[str], None]) -> None:
         self.failure = ""  # why the file could not be loaded again, as a sentence; empty once it could
-        self._choice, self._provider, self._tell = choice, provider, tell
+        self._choice, self._provider, self._threads, self._tell = choice, provider, threads, tell
         self._path: Path | None = None  # of the file that was tried last
         self._tried: Signature | None = None
         self._seen: Signature | None = None
@@ -36,7 +37,7 @@ class ModelLoader:
 
     def load(self) -> RoadSegmenter:
         """Raises ModelFileError or ProviderError."""
-        return RoadSegmenter(self._choose, self._provider, tell=self._tell)
+        return RoadSegmenter(self._choose, self._provider, threads=self._threads, tell=self._tell)
 
     def load_while(self, wanted: Callable[[], bool]) -> RoadSegmenter | None:
         """As load(), in the thread; None as soon as `wanted`, which is asked ten times a second, says no."""
@@ -54,18 +55,16 @@ class ModelLoader:
                 return loaded.result()
         return None
 
-    def reload(
-        self, size: tuple[int, int] | None, take: Callable[[RoadSegmenter], None], done: Callable[[], None]
-    ) -> bool:
+    def reload(self, sizes: Sequence[Size], take: Callable[[RoadSegmenter], None], done: Callable[[], None]) -> bool:
         """Begins to load the file again; False where that is under way already.
 
-        In the thread, `take` gets the new model, ready for images of `size` (height, width), unless it cannot be used:
+        In the thread, `take` gets the new model, ready for images of each of `sizes`, unless it cannot be used:
         then `failure` says why. `done` is called after either.
         """
         if self._busy:
             return False
         self._busy = True
-        threading.Thread(target=self._reload, args=(size, take, done), name="model", daemon=True).start()
+        threading.Thread(target=self._reload, args=(sizes, take, done), name="model", daemon=True).start()
         return True
 
     def has_changed(self) -> bool:
@@ -73,12 +72,10 @@ class ModelLoader:
         before, self._seen = self._seen, self._signature()
         return self._seen is not None and self._seen == before and self._seen != self._tried
 
-    def _reload(
-        self, size: tuple[int, int] | None, take: Callable[[RoadSegmenter], None], done: Callable[[], None]
-    ) -> None:
+    def _reload(self, sizes: Sequence[Size], take: Callable[[RoadSegmenter], None], done: Callable[[], None]) -> None:
         try:
             segmenter = self.load()
-            if size is not None:  # or the first frames after the exchange would wait for it, or be slower
+            for size in sizes:  # or the first frames after the exchange would wait for it, or be slower
                 segmenter.prepare(*size)
             take(segmenter)
             self.failure = ""

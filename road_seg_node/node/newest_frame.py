@@ -1,42 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a frame goes from the subscription to the thread that infers: the newest wins."""
+"""How frames go from the subscriptions to the thread that infers: the newest of each camera, the cameras in turn."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
-class NewestFrame(Generic[T]):
-    """One place for one frame: who takes it gets the newest, and the camera never waits."""
+class NewestFrames(Generic[T]):
+    """A place for one frame of each camera. Who takes one gets the newest of the camera that has waited longest."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._frame: T | None = None
+        self._frames: dict[Hashable, T] = {}  # by camera, in turn: a newer frame keeps its camera's place
         self._closed = False
 
-    def put(self, frame: T) -> T | None:
+    def put(self, camera: Hashable, frame: T) -> T | None:
         """Leaves `frame`; returns the one that nobody will take: an older one, or once closed `frame` itself."""
         with self._changed:
             if self._closed:
                 return frame
-            superseded, self._frame = self._frame, frame
+            superseded = self._frames.get(camera)
+            self._frames[camera] = frame
             self._changed.notify()
             return superseded
 
     def take(self) -> T | None:
         """Waits for a frame; None once closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._frame is not None)
-            frame, self._frame = self._frame, None
-            return frame
+            self._changed.wait_for(lambda: self._closed or self._frames)
+            return self._frames.pop(next(iter(self._frames))) if self._frames else None
 
-    def close(self) -> T | None:
-        """Ends take(); returns the frame that nobody had taken."""
+    def close(self) -> list[T]:
+        """Ends take(); returns the frames that nobody had taken."""
         with self._changed:
             self._closed = True
-            frame, self._frame = self._frame, None
+            frames = list(self._frames.values())
+            self._frames.clear()
             self._changed.notify()
-            return frame
+            return frames

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import rclpy
@@ -29,18 +28,16 @@ from road_seg_node.inference import RoadSegmenter
 from road_seg_node.inference.model_file import ModelFileError
 from road_seg_node.inference.providers import ProviderError
 from road_seg_node.node import diagnostics, parameters
-from road_seg_node.node.frame_accounts import FrameAccounts
-from road_seg_node.node.inputs import Inputs
+from road_seg_node.node.camera_mounting import CameraMounting
 from road_seg_node.node.label_info import LabelInfoPublisher
 from road_seg_node.node.managed_node import ManagedNode
 from road_seg_node.node.model_loader import ModelLoader
-from road_seg_node.node.outputs import Outputs
 from road_seg_node.node.parameters import ParameterError
-from road_seg_node.node.worker import Frame, Worker
+from road_seg_node.node.stream import Stream
+from road_seg_node.node.worker import Worker
 from road_seg_node.ros import program, start, unused
 from road_seg_node.ros.dds_leftovers import remove_leftovers
 from road_seg_node.ros.throttled_log import ThrottledLog
-from road_seg_node.ros.topics import ImageMessage
 
 NODE_NAME = "road_seg"
 REPORT = 1.0  # seconds between two messages on /diagnostics
@@ -54,7 +51,7 @@ ABOUT = start.About(
 
 
 class RoadSegNode(ManagedNode):
-    """Subscribes `image`, publishes outputs.OUTPUTS and `/diagnostics`.
+    """Subscribes to each camera's images, publishes its outputs.OUTPUTS and `/diagnostics`.
 
     configure() loads the model and makes the outputs, activate() subscribes and answers, deactivate() keeps the model,
     cleanup() frees it. They raise ParameterError, ModelFileError or ProviderError, each with a sentence. Takes the
@@ -62,18 +59,16 @@ class RoadSegNode(ManagedNode):
     """
 
     # Here, because Kilted's rclpy destroys also a node whose constructor has raised.
-    _outputs: Outputs | None = None
-    _labels: LabelInfoPublisher | None = None
     _loader: ModelLoader | None = None
     _worker: Worker | None = None
-    _inputs: Inputs | None = None
+    _mounting: CameraMounting | None = None
+    _labels: LabelInfoPublisher | None = None
 
     def __init__(self, **options: Any) -> None:
         super().__init__(NODE_NAME, **options)
         self.values = parameters.declare(self)
         unused.warn_of_parameters(self, subscribes=True)
-        self._accounts = FrameAccounts()
-        self._log = ThrottledLog(self.get_logger())
+        self._streams = [Stream(self, topic) for topic in self.values.image_topics]
         self.add_post_set_parameters_callback(self._on_parameters)
         self.create_service(SetBool, "~/set_enabled", self._on_set_enabled)
         # Reentrant, because it awaits the model: in the node's own group nothing else would be called until then.
@@ -85,36 +80,43 @@ class RoadSegNode(ManagedNode):
 
     def configure(self) -> None:
         values = self.values
-        loader = ModelLoader(values.model, values.provider, self.get_logger().info)
+        loader = ModelLoader(values.model, values.provider, values.threads, self.get_logger().info)
         segmenter = loader.load_while(self._wants_model)
         if segmenter is None or not self.context.ok():  # SIGTERM came meanwhile
             raise ExternalShutdownException
-        self._outputs = Outputs(self, values, self._log)
+        self._mounting = CameraMounting(self, values.ground_frame)
+        for stream in self._streams:
+            stream.open_outputs(values.image_transport, self._mounting)
         self._labels = LabelInfoPublisher(self)
-        self._loader = loader
-        self._worker = Worker(segmenter, self._outputs, values, self._accounts, self._log, self.context)
+        self._loader, self._worker = loader, Worker(segmenter, values, self.context)
         self._say_what_runs(segmenter)
 
     def activate(self) -> None:
-        assert self._worker is not None and self._outputs is not None
-        self._inputs = Inputs(self, self.values.image_transport, self._on_image, self._accounts.lose, self._log)
+        assert self._worker is not None
+        try:
+            for stream in self._streams:
+                stream.open_inputs(self.values.image_transport, self._worker.offer)
+        except ParameterError:
+            self.deactivate()
+            raise
         unused.warn_of_qos_overrides(self)
         self._worker.start()
-        outputs = ", ".join(self._outputs.topics)
-        self.get_logger().info(f"Waiting for images on {self._inputs.topic}; answers on {outputs}.")
+        for stream in self._streams:
+            stream.logger.info(stream.described())
 
     def deactivate(self) -> None:
-        if self._inputs is not None:
-            self._inputs.close()
-            self._inputs = None
+        for stream in self._streams:
+            stream.close_inputs()
         if self._worker is not None:
             self._worker.stop()
 
     def cleanup(self) -> None:
         self._worker, self._loader = None, None
-        if self._outputs is not None:
-            self._outputs.close()
-            self._outputs = None
+        for stream in self._streams:
+            stream.close_outputs()
+        if self._mounting is not None:
+            self._mounting.close()
+            self._mounting = None
         if self._labels is not None:
             self._labels.close()
             self._labels = None
@@ -196,42 +198,30 @@ class RoadSegNode(ManagedNode):
             if (executor := self.executor) is not None:
                 executor.wake()  # a coroutine that awaits is only looked at when something else happens
 
-        return loader.reload(worker.size, take, done)
-
-    def _on_image(self, msg: ImageMessage) -> None:
-        if self._worker is None or self._inputs is None:
-            return
-        stamp = msg.header.stamp
-        nanoseconds = stamp.sec * 1_000_000_000 + stamp.nanosec  # 0 from a driver that does not stamp
-        age = (self.get_clock().now().nanoseconds - nanoseconds) / 1e9 if nanoseconds else None
-        self._worker.offer(Frame(msg, time.monotonic(), age, partial(self._inputs.camera_info, stamp)))
+        return loader.reload([stream.size for stream in self._streams if stream.size], take, done)
 
     def _every_second(self) -> None:
         self._reported = time.monotonic()
-        complaint = ""
-        if self._inputs is not None and self.values.enabled:
-            complaint = self._inputs.complaint(self.values.image_timeout)
         loader, worker = self._loader, self._worker
         if loader is not None and worker is not None and self.values.watch_model and loader.has_changed():
             self._reload(loader, worker)
-        segmenter = None if worker is None else worker.segmenter
-        condition = diagnostics.Condition(
+        array = DiagnosticArray(status=[diagnostics.status(self._condition(stream)) for stream in self._streams])
+        array.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(array)
+
+    def _condition(self, stream: Stream) -> diagnostics.Condition:
+        segmenter = None if self._worker is None else self._worker.segmenter
+        return diagnostics.Condition(
             name=self.get_fully_qualified_name(),
+            camera=stream.condition(self.values),
             state=self.state,
             transition_failure=self.failure,
-            reload_failure="" if loader is None else loader.failure,
-            input_complaint=complaint,
-            output_complaint="" if self._outputs is None or self._inputs is None else self._outputs.complaint,
-            image_reliability="" if self._inputs is None else self._inputs.reliability,
+            reload_failure="" if self._loader is None else self._loader.failure,
             enabled=self.values.enabled,
             segmenter=segmenter,
             model_reason="" if segmenter is None else self.values.model.reason(segmenter.provider),
             threshold=None if segmenter is None else self._threshold(segmenter),
-            report=self._accounts.report(time.monotonic()),
         )
-        array = DiagnosticArray(status=[diagnostics.status(condition)])
-        array.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(array)
 
 
 def spin(executor: SingleThreadedExecutor, log: ThrottledLog) -> None:

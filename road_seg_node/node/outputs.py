@@ -15,7 +15,6 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from road_seg_node.ground import GroundError
 from road_seg_node.node.answer import Answer
-from road_seg_node.node.parameters import Values
 from road_seg_node.node.road_grid import RoadGrid
 from road_seg_node.overlay import tint
 from road_seg_node.ros.images import to_message
@@ -72,17 +71,19 @@ OUTPUTS = (
 
 
 class Outputs:
-    """The publishers of OUTPUTS and of ~/road_grid: reliable, which RViz asks for by default, and of depth 1."""
+    """The publishers of OUTPUTS and of ~/road_grid: reliable, which RViz asks for by default, and of depth 1.
 
-    def __init__(self, node: Node, values: Values, log: ThrottledLog) -> None:
-        """Raises ParameterError where ground_frame cannot be used."""
-        self._node, self._log = node, log
+    Those of a camera with a name are below it: ~/front/mask.
+    """
+
+    def __init__(self, node: Node, camera: str, grid: RoadGrid, log: ThrottledLog) -> None:
+        self._node, self._grid, self._log = node, grid, log
         self._gridless = ""  # why the last frame for which a grid was wanted has none
-        self._grid = RoadGrid(node, values)
         road_grid = Output("road_grid", OccupancyGrid, self._road_grid)
-        outputs = (*OUTPUTS, road_grid)
+        below = f"~/{camera}" if camera else "~"
         self._publishers: dict[Output, Publisher] = {
-            output: node.create_publisher(output.type, f"~/{output.name}", QoSProfile(depth=1)) for output in outputs
+            output: node.create_publisher(output.type, f"{below}/{output.name}", QoSProfile(depth=1))
+            for output in (*OUTPUTS, road_grid)
         }
         self._grids = self._publishers[road_grid]
 
@@ -108,7 +109,6 @@ class Outputs:
     def close(self) -> None:
         for publisher in self._publishers.values():
             self._node.destroy_publisher(publisher)
-        self._grid.close()
 
     def _road_grid(self, answer: Answer) -> OccupancyGrid | None:
         try:

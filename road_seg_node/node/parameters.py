@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from road_seg_node.inference.providers import PROVIDERS
 from road_seg_node.node.model_choice import ModelChoice
 from road_seg_node.overlay import COLOUR, OPACITY, Colour
+from road_seg_node.ros.topics import camera_name
 
 MODEL_S_OWN = -1.0  # as a threshold: the one that the model file brings
 TRANSPORTS = ("raw", "compressed")
@@ -29,14 +31,15 @@ class Setting:
     """One parameter. Its type is its default's; `live` ones may change while the node runs."""
 
     name: str
-    default: str | float | bool
+    default: str | float | bool | int | list[str]
     description: str
     live: bool = False
     choices: tuple[str, ...] = ()
-    pattern: str = ""  # that the whole text has to match, and `form` says in words
+    pattern: str = ""  # that the whole text, or each of several, has to match, and `form` says in words
     form: str = "a text"
     limits: tuple[float, float] = (-math.inf, math.inf)
     special: tuple[float, ...] = ()  # values outside the limits that have a meaning of their own
+    apart_by: Callable[[str], str] | None = None  # of several texts: what of each must be no other's
 
     @property
     def wanted(self) -> str:
@@ -45,6 +48,8 @@ class Setting:
             return "true or false"
         if self.choices:
             return f"one of {', '.join(self.choices)}"
+        if isinstance(self.default, int):
+            return "a whole number from {:.0f} to {:.0f}".format(*self.limits)
         if isinstance(self.default, float):
             return " or ".join(["a number from {} to {}".format(*self.limits), *map(str, self.special)])
         return self.form
@@ -60,13 +65,21 @@ class Setting:
         if isinstance(self.default, float):  # rqt_reconfigure draws a slider over this range
             ends = (*self.limits, *self.special)
             descriptor.floating_point_range = [FloatingPointRange(from_value=min(ends), to_value=max(ends))]
+        elif isinstance(self.default, int) and not isinstance(self.default, bool):
+            low, high = map(int, self.limits)
+            descriptor.integer_range = [IntegerRange(from_value=low, to_value=high)]
         return descriptor
 
     def accepts(self, value: Any) -> bool:
         if type(value) is not type(self.default):
             return False
-        if isinstance(value, float):
+        if isinstance(value, bool):
+            return True
+        if isinstance(value, (int, float)):
             return self.limits[0] <= value <= self.limits[1] or value in self.special
+        if isinstance(value, list):
+            keys = {self.apart_by(text) if self.apart_by else text for text in value}
+            return 0 < len(value) == len(keys) and all(re.fullmatch(self.pattern, text) for text in value)
         if isinstance(value, str) and self.pattern:
             return re.fullmatch(self.pattern, value) is not None
         return not self.choices or value in self.choices
@@ -97,9 +110,25 @@ SETTINGS = (
         choices=PROVIDERS,
     ),
     Setting(
+        "threads",
+        0,
+        "On how many threads a processor computes the network. 0: as many as the library thinks best, but no more than "
+        "the container's quota of processor time has use for.",
+        limits=(0, 1024),
+    ),
+    Setting(
+        "image_topics",
+        ["image"],
+        "The topics of the cameras' images, one or more, which this node answers in turn. What stands before a topic's "
+        "last / names the camera, and its outputs are below that: of front/image_raw ~/front/mask, of image ~/mask.",
+        pattern=r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*",
+        form="topics, of which no two have the same before the last /, such as [front/image, rear/image]",
+        apart_by=camera_name,
+    ),
+    Setting(
         "image_transport",
         "raw",
-        "How the images come: raw subscribes to image (sensor_msgs/Image), compressed to image/compressed "
+        "How the images come: raw subscribes to image_topics (sensor_msgs/Image), compressed to image/compressed "
         "(sensor_msgs/CompressedImage, JPEG or PNG).",
         choices=TRANSPORTS,
     ),
@@ -236,6 +265,8 @@ class Values:
     autostart: bool
     model: ModelChoice
     provider: str
+    threads: int
+    image_topics: list[str]
     image_transport: str
     threshold: float | None
     overlay_colour: Colour

@@ -8,24 +8,19 @@ from functools import lru_cache
 import numpy as np
 from geometry_msgs.msg import Point, Pose, Quaternion
 from nav_msgs.msg import MapMetaData, OccupancyGrid
-from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from road_seg_node.ground import Extent, GroundError, GroundView, Lens
 from road_seg_node.node.answer import Answer
 from road_seg_node.node.camera_mounting import CameraMounting
-from road_seg_node.node.parameters import Values
-from road_seg_node.ros.topics import camera_info_topic
 
 
 class RoadGrid:
     """Makes the grid of an answer. What does not change from frame to frame is worked out once."""
 
-    def __init__(self, node: Node, values: Values) -> None:
-        """Raises ParameterError where ground_frame cannot be used."""
-        self._camera_info = camera_info_topic(node, values.image_transport)
-        self._mounting = CameraMounting(node, values.ground_frame)
+    def __init__(self, mounting: CameraMounting, camera_info_topic: str) -> None:
+        self._mounting, self._camera_info = mounting, camera_info_topic
 
     def message(self, answer: Answer) -> OccupancyGrid:
         """The grid, in a frame with x forward, y left and z up. Raises GroundError with what is missing or wrong."""
@@ -49,9 +44,6 @@ class RoadGrid:
         )
         msg.data.frombytes(cells.data)
         return msg
-
-    def close(self) -> None:
-        self._mounting.close()
 
 
 def lens_of(info: CameraInfo, rectified: bool) -> Lens:
@@ -89,7 +81,7 @@ def _to_lens(r: np.ndarray, p: np.ndarray) -> tuple[float, ...]:
     return tuple(np.column_stack([turned, turned @ aside]).ravel().tolist())
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _view(lens: Lens, pose: tuple[float, ...], extent: Extent) -> GroundView | GroundError:
     """An error is kept too, since it would come again with every frame."""
     try:

@@ -74,20 +74,40 @@ def test_the_engine_for_the_cameras_size_comes_by_itself(path: Path) -> None:
     other = Road(1).render(160, 120)[0]
     expected = [RoadSegmenter(path, "cpu").probability(image).astype(int) for image in (first, second, other)]
     deadline = time.monotonic() + 60
-    while segmenter._loaded._fitted is None and time.monotonic() < deadline:
+    while not segmenter._loaded._fitted and time.monotonic() < deadline:
         assert np.abs(segmenter.probability(first) - expected[0]).max() <= 1
-    fitted_size, engine = segmenter._loaded._fitted
-    assert (fitted_size, type(engine)) == ((240, 320), NetworkOnly)
+    assert {size: type(engine) for size, engine in segmenter._loaded._fitted.items()} == {(240, 320): NetworkOnly}
     for image, right in ((second, expected[1]), (other, expected[2]), (first, expected[0])):
         assert np.abs(segmenter.probability(image) - right).max() <= 1
 
 
-def test_sizes_that_alternate_make_no_engine(path: Path) -> None:
+def test_sizes_that_change_with_every_image_make_no_engine(path: Path) -> None:
     segmenter = RoadSegmenter(path, "openvino")
-    for turn in range(20):
-        segmenter.probability(np.zeros((64 + turn % 2, 96, 3), np.uint8))
-    assert segmenter._loaded._fitted is None
+    for turn in range(40):
+        segmenter.probability(np.zeros((64 + turn % 13, 96, 3), np.uint8))
+    assert not segmenter._loaded._fitted
     assert not segmenter._loaded._fitting.locked()
+
+
+def test_cameras_of_several_sizes_in_turn_get_an_engine_each_but_no_more_than_four(path: Path) -> None:
+    segmenter = RoadSegmenter(path, "openvino")
+
+    def show(*heights: int) -> set[int]:
+        """Images of these heights in turn, until there are as many engines as there may be; those engines' heights."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            for height in heights:
+                segmenter.probability(np.zeros((height, 96, 3), np.uint8))
+            fitted = {size[0] for size in segmenter._loaded._fitted}
+            if len(fitted & set(heights)) == min(4, len(heights)) and not segmenter._loaded._fitting.locked():
+                return fitted
+        raise AssertionError(f"there are engines for {fitted} alone")
+
+    assert show(64, 80) == {64, 80}
+    assert show(64, 80, 96, 112, 128) > {64, 80}
+    assert len(segmenter._loaded._fitted) == 4
+    assert 144 in show(144, 64)  # the one camera was exchanged; engines that no camera needs make room
+    assert len(segmenter._loaded._fitted) <= 4
 
 
 def test_a_graph_of_another_kind_runs_as_it_is(tmp_path: Path) -> None:

@@ -15,14 +15,16 @@ from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 
 from road_seg_node.inference import RoadSegmenter, model_file  # noqa: E402
 from road_seg_node.inference.processor import products_overflow  # noqa: E402
-from road_seg_node.node.diagnostics import Condition, status  # noqa: E402
+from road_seg_node.node.diagnostics import CameraCondition, Condition, status  # noqa: E402
 from road_seg_node.node.frame_accounts import Fate, FrameAccounts  # noqa: E402
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 SILENCE = "No image has come for 6 s."
 
 
-def condition(fates: dict[Fate, int] | None = None, **changes: Any) -> Condition:
+def condition(
+    fates: dict[Fate, int] | None = None, of_camera: dict[str, Any] | None = None, **changes: Any
+) -> Condition:
     accounts = FrameAccounts()
     accounts.report(0.0)
     for fate, count in (fates or {}).items():
@@ -34,16 +36,13 @@ def condition(fates: dict[Fate, int] | None = None, **changes: Any) -> Condition
         "state": "active",
         "transition_failure": "",
         "reload_failure": "",
-        "input_complaint": "",
-        "output_complaint": "",
-        "image_reliability": "best_effort",
         "enabled": True,
         "segmenter": None,
         "model_reason": "",
         "threshold": None,
-        "report": accounts.report(1.0),
     }
-    return Condition(**(values | changes))
+    camera = CameraCondition(**({"name": "", "report": accounts.report(1.0)} | (of_camera or {})))
+    return Condition(**(values | {"camera": camera} | changes))
 
 
 @pytest.mark.parametrize(
@@ -53,16 +52,16 @@ def condition(fates: dict[Fate, int] | None = None, **changes: Any) -> Condition
         (condition({Fate.ANSWERED: 30}), OK, "answering 30.0 of 30.0 frames a second"),
         (condition({Fate.ANSWERED: 10, Fate.SUPERSEDED: 20}), OK, "answering 10.0 of 30.0 frames a second"),
         (condition({Fate.UNWATCHED: 30}), OK, "nobody listens to any output"),
-        (condition({Fate.DISABLED: 30}, enabled=False, input_complaint=SILENCE), OK, "disabled"),
+        (condition({Fate.DISABLED: 30}, enabled=False, of_camera={"input_complaint": SILENCE}), OK, "disabled"),
         (condition({Fate.ANSWERED: 29, Fate.MALFORMED: 1}), WARN, "of the last 30 frames 1 malformed"),
         (condition({Fate.STALE: 3}), WARN, "of the last 3 frames 3 stale"),
         (condition({Fate.ANSWERED: 1, Fate.FAILED: 1}), WARN, "of the last 2 frames 1 inference error"),
         (condition({Fate.FAILED: 5}), ERROR, "inference failed on 5 frames and answered none"),
-        (condition(input_complaint=SILENCE), WARN, SILENCE),
+        (condition(of_camera={"input_complaint": SILENCE}), WARN, SILENCE),
         (condition({Fate.ANSWERED: 30}, reload_failure="It is no model."), WARN, "It is no model."),
-        (condition({Fate.ANSWERED: 30}, output_complaint="No grid."), WARN, "No grid."),
-        (condition({Fate.DISABLED: 30}, enabled=False, output_complaint="No grid."), OK, "disabled"),
-        (condition(state="inactive", input_complaint=SILENCE), OK, "inactive"),
+        (condition({Fate.ANSWERED: 30}, of_camera={"output_complaint": "No grid."}), WARN, "No grid."),
+        (condition({Fate.DISABLED: 30}, enabled=False, of_camera={"output_complaint": "No grid."}), OK, "disabled"),
+        (condition(state="inactive", of_camera={"input_complaint": SILENCE}), OK, "inactive"),
         (condition(state="unconfigured", transition_failure="It failed."), ERROR, "It failed."),
         (condition(state="active", transition_failure="It failed."), OK, "waiting for images"),
     ],
@@ -83,9 +82,11 @@ def test_int8_weights_that_overflow_here_are_a_warning(tmp_path: Path) -> None:
         assert told.message.startswith("the masks may be wrong: the int8 model") == overflow
 
 
-def test_several_nodes_can_be_told_apart() -> None:
+def test_several_nodes_and_cameras_can_be_told_apart() -> None:
     told = status(condition())
     assert (told.name, told.hardware_id) == ("front/road_seg: segmentation", "/front/road_seg")
+    told = status(condition(of_camera={"name": "rear/left"}))
+    assert (told.name, told.hardware_id) == ("front/road_seg: rear/left segmentation", "/front/road_seg")
 
 
 def test_every_count_and_every_stage_is_there_from_the_start() -> None:

@@ -156,7 +156,7 @@ def test_a_single_lost_image_is_not_many(domain: int) -> None:
     context = Context()
     rclpy.init(context=context, domain_id=domain)
     node = rclpy.create_node("road_seg", context=context)
-    inputs = Inputs(node, "raw", lambda msg: None, lambda count: None, ThrottledLog(node.get_logger()))
+    inputs = Inputs(node, "image", "raw", lambda msg: None, lambda count: None, ThrottledLog(node.get_logger()))
 
     def second(came: int, lost: int) -> str:
         for _ in range(came):

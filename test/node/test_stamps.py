@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,9 +29,9 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
 from road_seg_node.node import parameters
-from road_seg_node.node.frame_accounts import Fate, FrameAccounts
-from road_seg_node.node.worker import Frame, Worker
-from road_seg_node.ros.throttled_log import ThrottledLog
+from road_seg_node.node.frame_accounts import Fate
+from road_seg_node.node.stream import Frame, Stream
+from road_seg_node.node.worker import Worker
 
 NOW = 1_700_000_000  # the simulated second at which these tests begin
 
@@ -135,52 +135,47 @@ def test_ages_are_told_by_the_simulators_clock_also_when_it_jumps(start, planner
 
 
 @pytest.fixture
-def values() -> Iterator[parameters.Values]:
+def worker() -> Iterator[Worker]:
+    """One that is not started, so that frames only wait; of a node with a single stream."""
     context = Context()
     rclpy.init(context=context, domain_id=any_domain())
     node = rclpy.create_node("road_seg", context=context)
-    yield parameters.declare(node)
+    worker = Worker(None, parameters.declare(node), context)
+    worker.stream = Stream(node, "image")
+    yield worker
     node.destroy_node()
     rclpy.shutdown(context=context)
+
+
+def fates_at(worker: Any, max_rate: float, arrivals: Iterable[float]) -> dict[Fate, int]:
+    """What became of frames that came at these seconds."""
+    worker.values = replace(worker.values, max_rate=max_rate)
+    for arrival in arrivals:
+        worker.offer(Frame(worker.stream, Image(), arrival, None, lambda: None))
+    return worker.stream.accounts.report(0.0).fates
 
 
 @pytest.mark.parametrize(
     ("max_rate", "answered"), [(0.0, 300), (10.0, 100), (20.0, 200), (7.0, 70), (0.5, 5), (29.9, 299), (90.0, 300)]
 )
-def test_max_rate_is_reached_and_not_passed(values: Any, max_rate: float, answered: int) -> None:
+def test_max_rate_is_reached_and_not_passed(worker: Any, max_rate: float, answered: int) -> None:
     """Of ten seconds of a camera of 30 Hz, also where its rate is no multiple."""
-    accounts = FrameAccounts()
-    worker = Worker(None, None, replace(values, max_rate=max_rate), accounts, ThrottledLog(None), None)
-    for index in range(300):
-        worker.offer(Frame(Image(), 1000.0 + index / 30 + 0.004 * (index % 3), None, lambda: None))
-    fates = accounts.report(0.0).fates
+    fates = fates_at(worker, max_rate, (1000.0 + index / 30 + 0.004 * (index % 3) for index in range(300)))
     assert 300 - fates[Fate.RATE_LIMITED] == pytest.approx(answered, abs=1)
     assert fates[Fate.SUPERSEDED] == 300 - fates[Fate.RATE_LIMITED] - 1
 
 
-def test_after_a_pause_max_rate_does_not_catch_up(values: Any) -> None:
-    accounts = FrameAccounts()
-    worker = Worker(None, None, replace(values, max_rate=10.0), accounts, ThrottledLog(None), None)
-    for second in (1000.0, 1060.0):
-        for index in range(30):
-            worker.offer(Frame(Image(), second + index / 30, None, lambda: None))
-    assert 60 - accounts.report(0.0).fates[Fate.RATE_LIMITED] == pytest.approx(20, abs=2)
+def test_after_a_pause_max_rate_does_not_catch_up(worker: Any) -> None:
+    fates = fates_at(worker, 10.0, (second + index / 30 for second in (1000.0, 1060.0) for index in range(30)))
+    assert 60 - fates[Fate.RATE_LIMITED] == pytest.approx(20, abs=2)
 
 
-def test_nor_does_it_let_two_frames_through_at_once(values: Any) -> None:
-    accounts = FrameAccounts()
-    worker = Worker(None, None, replace(values, max_rate=1.0), accounts, ThrottledLog(None), None)
-    for second in (1000.0, 1060.0):
-        for index in range(25):
-            worker.offer(Frame(Image(), second + index / 30, None, lambda: None))
-    assert 50 - accounts.report(0.0).fates[Fate.RATE_LIMITED] == 2
+def test_nor_does_it_let_two_frames_through_at_once(worker: Any) -> None:
+    fates = fates_at(worker, 1.0, (second + index / 30 for second in (1000.0, 1060.0) for index in range(25)))
+    assert 50 - fates[Fate.RATE_LIMITED] == 2
 
 
-def test_a_higher_max_rate_counts_at_once(values: Any) -> None:
-    accounts = FrameAccounts()
-    worker = Worker(None, None, replace(values, max_rate=0.01), accounts, ThrottledLog(None), None)
-    for index in range(60):
-        if index == 30:
-            worker.values = replace(values, max_rate=10.0)
-        worker.offer(Frame(Image(), 1000.0 + index / 30, None, lambda: None))
-    assert 60 - accounts.report(0.0).fates[Fate.RATE_LIMITED] == pytest.approx(2 + 10, abs=2)
+def test_a_higher_max_rate_counts_at_once(worker: Any) -> None:
+    fates_at(worker, 0.01, (1000.0 + index / 30 for index in range(30)))
+    fates = fates_at(worker, 10.0, (1000.0 + index / 30 for index in range(30, 60)))
+    assert 60 - fates[Fate.RATE_LIMITED] == pytest.approx(2 + 10, abs=2)
