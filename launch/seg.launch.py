@@ -1,24 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts the node, and where asked a camera, a recorder and RViz. Its arguments: add --show-args to the command.
 
-For several cameras give image_topics; or include it several times, each with another namespace, for a process each.
+For several cameras give image_topics; or, for a process each, include it several times, each with another namespace
+and in a GroupAction of its own, see README.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
-from collections.abc import Iterator
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, RegisterEventHandler, Shutdown
+from launch.event_handlers import OnShutdown
+from launch.events.process import ProcessExited
 from launch.logging import get_logger
 from launch_ros.actions import Node
 
+from road_seg_node.camera.recorder import RecorderError, checked_file
 from road_seg_node.camera.shots import CameraError, Source
 from road_seg_node.camera.sources import open_source
 from road_seg_node.ros.dds_profile import VARIABLES, use_shipped_profile
@@ -29,6 +38,10 @@ RESPAWN_DELAY = 0.5  # seconds, so that a node that cannot start does not fill t
 PARAMS_FILE_S = "Empty: the params file's."
 LEVELS = ["debug", "info", "warn", "error", "fatal"]
 BOOLEAN = ["true", "false"]
+# Arguments that launch itself takes from any launch file's.
+OF_LAUNCH = {"launch-prefix", "launch-prefix-filter", "emulate_tty", "sigterm_timeout", "sigkill_timeout"}
+# launch leaves its processes when it gets SIGTERM or SIGKILL (ros2/launch issue 666); so the kernel tells them.
+WITH_PARENT = ("setpriv", "--pdeathsig", "TERM")
 # Parameters of the node that are arguments too, for they differ from robot to robot: name, what a text becomes,
 # description.
 PARAMETERS = (
@@ -74,6 +87,21 @@ def arguments() -> list[DeclareLaunchArgument]:
             "respawn", default_value="false", choices=BOOLEAN, description="Start the node again when it has ended."
         ),
         DeclareLaunchArgument(
+            "respawn_max_retries", default_value="10", description="How often at most; -1: without end."
+        ),
+        DeclareLaunchArgument(
+            "required",
+            default_value="false",
+            choices=BOOLEAN,
+            description="End the whole launch when the node has ended and is not started again.",
+        ),
+        DeclareLaunchArgument(
+            "use_sim_time",
+            default_value="",
+            choices=["", *BOOLEAN],
+            description=f"Take the time from /clock, in all that is started. {PARAMS_FILE_S}",
+        ),
+        DeclareLaunchArgument(
             "log_level", default_value="info", choices=LEVELS, description="From which level on the node logs."
         ),
         DeclareLaunchArgument(
@@ -103,34 +131,101 @@ def arguments() -> list[DeclareLaunchArgument]:
 
 def launch_setup(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     given = context.launch_configurations
+    # All that can be wrong is looked at first: what is started before an error stays.
+    check_names(given)
     set_profile(context, given["dds_profile"])
     if given["rviz"] == "true":
-        check_rviz()  # first: what is started before an error stays
+        check_rviz()
+    if given["record"]:
+        check_record(given["record"])
     source = made_camera(given)
-    remappings = [("image", given["image_topic"])]
-    common = {"package": PACKAGE, "namespace": given["namespace"], "remappings": remappings, "output": "screen"}
-    transport = {"image_transport": given["image_transport"] or transport_of(params_file(given), logger(given))}
-    nodes = [
+    parameters = node_parameters(given, source)
+    retries = int(number("respawn_max_retries", given))
+    transport = given["image_transport"] or transport_of(params_file(given), logger(given))
+    clock = {"use_sim_time": given["use_sim_time"] == "true"} if given["use_sim_time"] else {}
+
+    def program(executable: str, name: str, *parameters: Any, **options: Any) -> Node:
+        options = {"package": PACKAGE, "remappings": [("image", given["image_topic"])], **options}
+        parameters = [*parameters, clock]
+        prefix = prefix_of(executable, given)
+        return Node(
+            executable=executable,
+            exec_name=executable,  # otherwise the log names the prefix
+            name=name,
+            namespace=given["namespace"],
+            parameters=parameters,
+            prefix=prefix,
+            output="screen",
+            **options,
+        )
+
+    nodes: list[LaunchDescriptionEntity] = [
         # It configures and activates itself, so that it does so after a respawn too.
-        Node(
-            executable="road_seg_node",
-            name=given["name"],
-            parameters=[params_file(given), node_parameters(given, source)],
+        program(
+            "road_seg_node",
+            given["name"],
+            params_file(given),
+            parameters,
             respawn=given["respawn"] == "true",
             respawn_delay=RESPAWN_DELAY,
+            respawn_max_retries=retries,
+            on_exit=end_of_all(given, retries) if given["required"] == "true" else None,
             ros_arguments=["--log-level", f"{logger(given)}:={given['log_level']}"],
-            **common,
         )
     ]
     if source is not None:
-        parameters = {"source": given["camera"], "topic": given["camera_topic"], **transport}
-        nodes.append(Node(executable="road_seg_camera", name="camera", parameters=[parameters], **common))
+        asked = {"source": given["camera"], "topic": given["camera_topic"], "image_transport": transport}
+        nodes.append(program("road_seg_camera", "camera", asked))
     if given["record"]:
-        parameters = {"output": given["record"], "node": given["name"], **transport}
-        nodes.append(Node(executable="road_seg_recorder", name="recorder", parameters=[parameters], **common))
+        asked = {"output": given["record"], "node": given["name"], "image_transport": transport}
+        nodes.append(program("road_seg_recorder", "recorder", asked))
     if given["rviz"] == "true":
-        nodes.append(rviz(given))
+        config = rviz_config(given, transport)
+        nodes.append(program("rviz2", "rviz", **rviz(given, config)))
+        if config.parent != shipped_file("rviz"):
+            nodes.append(RegisterEventHandler(OnShutdown(on_shutdown=lambda *_: config.unlink(missing_ok=True))))
     return nodes
+
+
+def check_names(given: dict[str, str]) -> None:
+    """Names a mistyped argument, of which launch says nothing: as an error on the command line; of a launch file that
+    includes this one, whose own arguments are among them, only what is nearly one of ours, as a warning."""
+    known = {argument.name for argument in arguments()} | OF_LAUNCH
+    words = [word.partition(":=")[0] for word in sys.argv[1:] if ":=" in word]
+    here = Path(__file__)
+    by_hand = {PACKAGE, here.name} <= {*sys.argv} or here.resolve() in {Path(word).resolve() for word in sys.argv[1:]}
+    for name in sorted({*words} - known if by_hand else given.keys() - known):
+        likest = difflib.get_close_matches(name, known, 1, 0.5 if by_hand else 0.85)
+        meant = f" ({likest[0]}?)" if likest else ""
+        if by_hand:
+            raise RuntimeError(f"There is no argument {name}{meant}; --show-args lists them.")
+        if likest:
+            get_logger(PACKAGE).warning(f"{here.name} does not use the argument {name}{meant}.")
+
+
+def prefix_of(executable: str, given: dict[str, str]) -> str:
+    """The command before a program's: the user's own, then what ends the program with launch, however that ends."""
+    own = given.get("launch-prefix", "")
+    if not re.match(given.get("launch-prefix-filter", ""), executable):
+        own = ""
+    works = shutil.which(WITH_PARENT[0]) and not subprocess.run([*WITH_PARENT, "true"], capture_output=True).returncode
+    return " ".join(filter(None, [own, *(WITH_PARENT if works else ())]))
+
+
+def end_of_all(given: dict[str, str], retries: int) -> Callable[[ProcessExited, LaunchContext], Any]:
+    """What launch does when the node has ended: nothing while it is started again, then it ends with its failure."""
+    left = 0 if given["respawn"] == "false" else retries
+
+    def ended(event: ProcessExited, context: LaunchContext) -> Any:
+        nonlocal left
+        left -= 1
+        if context.is_shutdown or left >= 0 or (given["respawn"] == "true" and retries < 0):
+            return None
+        if event.returncode == 0:
+            return Shutdown(reason=f"{given['name']} is required, and has ended")
+        raise RuntimeError(f"{given['name']} is required, and has ended with status {event.returncode}.")
+
+    return ended
 
 
 def set_profile(context: LaunchContext, profile: str) -> None:
@@ -211,11 +306,15 @@ def node_parameters(given: dict[str, str], source: Source | None) -> dict[str, s
         parameters |= dict(zip(("camera_height", "camera_tilt", "camera_roll"), source.mounting, strict=True))
     for name, kind, _ in PARAMETERS:
         if given[name]:
-            try:
-                parameters[name] = kind(given[name])
-            except ValueError:
-                raise RuntimeError(f"{name} must be a number, not {given[name]!r}.") from None
+            parameters[name] = given[name] if kind is str else number(name, given)
     return parameters
+
+
+def number(name: str, given: dict[str, str]) -> float:
+    try:
+        return float(given[name])
+    except ValueError:
+        raise RuntimeError(f"{name} must be a number, not {given[name]!r}.") from None
 
 
 def logger(given: dict[str, str]) -> str:
@@ -223,18 +322,34 @@ def logger(given: dict[str, str]) -> str:
     return ".".join(part for part in (*given["namespace"].split("/"), given["name"]) if part)
 
 
-def rviz(given: dict[str, str]) -> Node:
-    """RViz, in whose file topics are named absolutely; the rules bring them to where they are."""
+def check_record(file: str) -> None:
+    try:
+        checked_file(file)
+    except RecorderError as error:
+        raise RuntimeError(f"record: {error}") from error
+
+
+def rviz_config(given: dict[str, str], transport: str) -> Path:
+    """RViz's file; of compressed images a copy, in which the topic is theirs: a remapping cannot say so."""
+    shipped = shipped_file("rviz/road_seg.rviz")
+    if transport == "raw":
+        return shipped
+    base = "" if given["image_topic"].startswith("/") else given["namespace"]
+    raw = "/".join(filter(None, f"{base}/{given['image_topic']}".split("/"))).removesuffix("/compressed")
+    with tempfile.NamedTemporaryFile("w", prefix="road_seg_", suffix=".rviz", delete=False) as copy:
+        copy.write(shipped.read_text(encoding="utf-8").replace("Value: /image\n", f"Value: /{raw}/compressed\n"))
+    return Path(copy.name)
+
+
+def rviz(given: dict[str, str], config: Path) -> dict[str, Any]:
+    """How RViz is started, in whose file topics are named absolutely; the rules bring them to where they are."""
     outputs = ("mask", "overlay", "road_grid", "road_grid_updates")
     moved = [(f"/road_seg/{output}", f"{given['name']}/{output}") for output in outputs]
-    return Node(
-        package="rviz2",
-        executable="rviz2",
-        name="rviz",
-        namespace=given["namespace"],
-        arguments=["-d", str(shipped_file("rviz/road_seg.rviz")), "-f", given["fixed_frame"]],
-        remappings=[("/image", given["image_topic"]), *moved],
-    )
+    return {
+        "package": "rviz2",
+        "arguments": ["-d", str(config), "-f", given["fixed_frame"]],
+        "remappings": [("/image", given["image_topic"]), *moved],
+    }
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,6 +48,22 @@ def data_folder() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which colcon has built this package."""
+    folder = tmp_path_factory.mktemp("workspace")
+    built = subprocess.run(
+        ["colcon", "build", "--base-paths", str(ROOT)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder
+
+
 @pytest.fixture
 def domain() -> int:
     from node_process import any_domain
@@ -77,3 +94,16 @@ def start(domain: int) -> Iterator[type[NodeProcess]]:
     yield start_node
     for node in started:
         node.stop()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A camera's folder with one picture of every brightness and some colour, and a space in its name."""
+    folder = tmp_path / "my pictures"
+    folder.mkdir()
+    import cv2
+    import numpy as np
+
+    picture = np.random.default_rng(1).integers(100, 160, (375, 1242, 3), np.uint8)
+    cv2.imwrite(str(folder / "noise.png"), picture)
+    return folder

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +77,20 @@ class NodeProcess:
     """The node with parameters, remappings and a ROS domain; its log is kept line by line."""
 
     def __init__(
-        self, domain: int, arguments: list[str] | None = None, checkout: Path = REPOSITORY, **parameters: Any
+        self,
+        domain: int,
+        arguments: list[str] | None = None,
+        checkout: Path = REPOSITORY,
+        within: Sequence[str] = (),
+        **parameters: Any,
     ) -> None:
+        """within: a command that runs another, such as ["ip", "netns", "exec", NAME]."""
         ros_arguments = ["--ros-args", *(arguments or [])]
         for name, value in parameters.items():
             ros_arguments += ["-p", f"{name}:={value}"]
         self.lines: list[str] = []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "road_seg_node.node.node", *ros_arguments],
+            [*within, sys.executable, "-m", "road_seg_node.node.node", *ros_arguments],
             cwd=checkout,
             env={**os.environ, "ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,

@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
-import signal
 import subprocess
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from launch_process import end, environment, launch, processes, skip_without_launch
 from nav_msgs.msg import OccupancyGrid
 from node_process import PATIENCE, REPOSITORY, Planner, any_domain, pixels, wait_until
 from rcl_interfaces.srv import GetParameters
@@ -21,76 +19,13 @@ from tiny_model import expected_probability, write_tiny_model
 
 from road_seg_node.synthetic_road.scene import Road
 
-if importlib.util.find_spec("launch_ros") is None or shutil.which("ros2") is None:
-    pytest.skip("ROS's launch is not here: source a ROS 2 installation", allow_module_level=True)
-if shutil.which("colcon") is None:
-    pytest.skip("colcon is not here: pip install colcon-common-extensions", allow_module_level=True)
+skip_without_launch()
 Reader = pytest.importorskip("rosbags.rosbag2", reason="rosbags is not here: pip install rosbags").Reader
 
 ARGUMENTS = """image_topic image_topics image_transport model provider threshold camera_height camera_tilt ground_frame
-    params_file namespace name autostart respawn log_level dds_profile rviz fixed_frame camera camera_topic
-    record""".split()
+    params_file namespace name autostart respawn respawn_max_retries required use_sim_time log_level dds_profile rviz
+    fixed_frame camera camera_topic record""".split()
 PROFILE = "fastdds_large_images.xml"
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace in which colcon has built this package."""
-    folder = tmp_path_factory.mktemp("workspace")
-    built = subprocess.run(
-        ["colcon", "build", "--base-paths", str(REPOSITORY)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert built.returncode == 0, built.stdout + built.stderr
-    return folder
-
-
-def launch(
-    workspace: Path, *arguments: str, domain: int = 0, file: Path | None = None, **environ: str
-) -> subprocess.Popen[str]:
-    """`ros2 launch` of seg.launch.py, or of `file`, in a shell that has sourced the workspace."""
-    what = "road_seg_node seg.launch.py" if file is None else str(file)
-    command = f'source install/setup.bash && exec ros2 launch {what} "$@"'
-    clean = {name: value for name, value in os.environ.items() if "DEFAULT_PROFILES_FILE" not in name}
-    return subprocess.Popen(
-        ["bash", "-c", command, "bash", *arguments],
-        cwd=workspace,
-        env={**clean, "ROS_DOMAIN_ID": str(domain), **environ},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def processes(parent: int) -> dict[str, int]:
-    """The process of each program of ours that the launch has started."""
-    found = {}
-    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-        words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-        for name in ("road_seg_node", "road_seg_camera", "road_seg_recorder"):
-            if any(word.endswith(f"/lib/road_seg_node/{name}".encode()) for word in words):
-                found[name] = int(child)
-    return found
-
-
-def environment(process: int) -> dict[str, str]:
-    pairs = Path(f"/proc/{process}/environ").read_bytes().decode().split("\0")
-    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-
-
-def end(launched: subprocess.Popen[str]) -> str:
-    """Ctrl-C, and what was logged."""
-    if launched.poll() is None:
-        launched.send_signal(signal.SIGINT)
-    try:
-        return launched.communicate(timeout=PATIENCE)[0]
-    except subprocess.TimeoutExpired:
-        launched.terminate()
-        return launched.communicate(timeout=PATIENCE)[0]
 
 
 def test_every_argument_is_described(workspace: Path) -> None:
@@ -98,16 +33,6 @@ def test_every_argument_is_described(workspace: Path) -> None:
     for name in ARGUMENTS:
         description = said.partition(f"'{name}':\n")[2].partition("\n")[0].strip()
         assert description.endswith(".") or "Valid choices" in description, f"{name}: {description!r}"
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A camera's folder with one picture of every brightness and some colour, and a space in its name."""
-    folder = tmp_path / "my pictures"
-    folder.mkdir()
-    picture = np.random.default_rng(1).integers(100, 160, (375, 1242, 3), np.uint8)
-    cv2.imwrite(str(folder / "noise.png"), picture)
-    return folder
 
 
 def test_arguments_reach_the_node_and_the_camera(workspace: Path, pictures: Path, tmp_path: Path) -> None:
@@ -211,6 +136,11 @@ def test_the_camera_sends_as_the_params_file_has_it(workspace: Path, pictures: P
         ("threshold:=half", "threshold must be a number, not 'half'"),
         ("provider:=tpu", "cuda"),
         ("dds_profile:=/nowhere/profile.xml", "There is no dds_profile /nowhere/profile.xml"),
+        ("camra:=synthetic", "There is no argument camra (camera?); --show-args lists them."),
+        ("speed:=5", "There is no argument speed; --show-args lists them."),
+        ("record:=/nowhere/drive.mcap", "record: There is no folder /nowhere to record drive.mcap into"),
+        ("record:=drive.bag", "record: The file to record into must end in .mcap, not be 'drive.bag'."),
+        ("respawn_max_retries:=often", "respawn_max_retries must be a number, not 'often'."),
         ("camera:=/nowhere/pictures", "There is no folder, video or bag '/nowhere/pictures'"),
     ],
 )
@@ -232,41 +162,32 @@ def test_a_params_file_that_is_none_is_told(workspace: Path, tmp_path: Path, tex
     assert "process started" not in said
 
 
-def test_node_that_fails_leaves_its_sentence(workspace: Path) -> None:
-    domain = any_domain()
-    launched = launch(workspace, "model:=/nowhere/road.onnx", domain=domain)
-    deadline = time.monotonic() + PATIENCE
-    said = ""
-    for line in launched.stdout or ():
-        said += line
-        if "process has died" in line or time.monotonic() > deadline:
-            break
-    said += end(launched)
-    assert "/nowhere/road.onnx" in said
-    assert "Traceback" not in said
-
-
-TWO_CAMERAS = """
+# As README shows it, in the middle of a bringup with arguments of its own.
+BRINGUP = """
 from launch import LaunchDescription
-from launch.actions import GroupAction, IncludeLaunchDescription
+from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription
 from launch_ros.substitutions import FindPackageShare
 
 
-def generate_launch_description():
-    def side(namespace, pictures, threshold):
-        arguments = dict(
-            namespace=namespace, camera=pictures, threshold=threshold, model="{model}", provider="cpu",
-            image_topic="image_raw",
-        )
-        file = [FindPackageShare("road_seg_node"), "/launch/seg.launch.py"]
-        return GroupAction([IncludeLaunchDescription(file, launch_arguments=arguments.items())])
+def road_seg(**arguments):
+    file = [FindPackageShare("road_seg_node"), "/launch/seg.launch.py"]
+    return GroupAction([IncludeLaunchDescription(file, launch_arguments=arguments.items())], forwarding=False)
 
-    return LaunchDescription([side("left", "{left}", "0.45"), side("right", "{right}", "0.55")])
+
+def generate_launch_description():
+    both = dict(model="{model}", provider="cpu", image_topic="image_raw")
+    return LaunchDescription([
+        DeclareLaunchArgument("params_file", default_value="/nowhere/of_the_bringup.yaml"),
+        DeclareLaunchArgument("namespace", default_value="vehicle"),
+        DeclareLaunchArgument("models", default_value="lidar"),
+        road_seg(namespace="left", name="seg", threshold="0.45", camera="{left}", **both),
+        road_seg(namespace="right", camera="{right}", **both),
+    ])
 """
 
 
 def test_two_cameras_side_by_side(workspace: Path, tmp_path: Path) -> None:
-    """Each node answers the images of its own namespace, at its own threshold."""
+    """Each node has what it was given, and nothing of the other's or of the bringup's around them."""
     pictures = {}
     for index, side in enumerate(("left", "right")):
         (tmp_path / side).mkdir()
@@ -274,57 +195,23 @@ def test_two_cameras_side_by_side(workspace: Path, tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / side / "one.png"), pictures[side])
     file = tmp_path / "two.launch.py"
     model = write_tiny_model(tmp_path / "tiny.onnx")
-    file.write_text(TWO_CAMERAS.format(model=model, left=tmp_path / "left", right=tmp_path / "right"))
+    file.write_text(BRINGUP.format(model=model, left=tmp_path / "left", right=tmp_path / "right"))
     domain = any_domain()
     launched = launch(workspace, file=file, domain=domain)
-    planner = Planner(domain, "left/road_seg")
+    planner = Planner(domain, "left/seg")
     try:
-        for side, threshold in (("left", 0.45), ("right", 0.55)):
-            planner.node_name = f"{side}/road_seg"
+        for name, threshold in (("left/seg", 0.45), ("right/road_seg", 0.5)):
+            planner.node_name = name
             planner.received.clear()
             planner.listen("mask")
             wait_until(lambda: len(planner.received["mask"]) >= 3 or launched.poll() is not None, "three masks")
-            expected = np.where(expected_probability(pictures[side]) >= threshold * 255, 255, 0)
+            expected = np.where(expected_probability(pictures[name.partition("/")[0]]) >= threshold * 255, 255, 0)
             for mask in planner.received["mask"]:
                 np.testing.assert_array_equal(pixels(mask), expected)
     finally:
         planner.close()
         said = end(launched)
     assert "Traceback" not in said
-
-
-def test_a_killed_node_is_started_again_and_answers(workspace: Path, pictures: Path, tmp_path: Path) -> None:
-    domain = any_domain()
-    model = write_tiny_model(tmp_path / "tiny.onnx")
-    launched = launch(
-        workspace, f"camera:={pictures}", f"model:={model}", "provider:=cpu", "respawn:=true", domain=domain
-    )
-    planner = Planner(domain)
-    try:
-        planner.listen("mask")
-        wait_until(lambda: planner.received["mask"], "a mask")
-        first = processes(launched.pid)["road_seg_node"]
-        os.kill(first, signal.SIGKILL)
-        wait_until(lambda: processes(launched.pid).get("road_seg_node", first) != first, "another process")
-        planner.received["mask"].clear()
-        wait_until(lambda: planner.received["mask"], "a mask of the new node")
-    finally:
-        planner.close()
-        said = end(launched)
-    assert "Traceback" not in said
-    assert not [process for process in processes_of(workspace) if process != os.getpid()]
-
-
-def processes_of(workspace: Path) -> list[int]:
-    """The processes that run programs of the workspace, whoever started them."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and str(workspace / "install").encode() in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            continue  # it has ended
-    return found
 
 
 def test_without_autostart_it_waits_for_ros2_lifecycle(workspace: Path, pictures: Path, tmp_path: Path) -> None:
@@ -396,3 +283,70 @@ def test_a_known_camera_gives_a_grid_and_all_is_recorded(workspace: Path, tmp_pa
     with Reader(file) as reader:
         counts = {topic: info.msgcount for topic, info in reader.topics.items()}
     assert counts["/image/compressed"] and counts["/road_seg/road_grid"] >= 5 and counts["/camera_info"], said
+
+
+def test_a_mistyped_argument_of_an_include_is_named(workspace: Path, tmp_path: Path) -> None:
+    """As a warning: others in the bringup may be its own."""
+    file = tmp_path / "one.launch.py"
+    include = 'road_seg(model="/nowhere/road.onnx", provider="cpu", image_topics="image_raw", speed="5")'
+    file.write_text(BRINGUP.partition("    both =")[0] + f"    return LaunchDescription([{include}])\n")
+    said, _ = launch(workspace, file=file, domain=any_domain()).communicate(timeout=PATIENCE)
+    assert "seg.launch.py does not use the argument image_topics (image_topic?)." in said
+    assert "speed" not in said and "Traceback" not in said
+
+
+def test_transports_that_the_user_has_chosen_stay(workspace: Path, tmp_path: Path) -> None:
+    domain = any_domain()
+    model = write_tiny_model(tmp_path / "tiny.onnx")
+    chosen = {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
+    launched = launch(workspace, f"model:={model}", "provider:=cpu", "use_sim_time:=true", domain=domain, **chosen)
+    planner = Planner(domain)
+    try:
+        planner.wait_for_camera_link()
+        environ = environment(processes(launched.pid)["road_seg_node"])
+        assert environ["FASTDDS_BUILTIN_TRANSPORTS"] == "UDPv4"
+        assert not [name for name in environ if name.endswith("DEFAULT_PROFILES_FILE")]
+        asked = GetParameters.Request(names=["use_sim_time"])
+        assert planner.call(GetParameters, "get_parameters", asked).values[0].bool_value
+    finally:
+        planner.close()
+        end(launched)
+
+
+RVIZ = """#!/bin/sh
+echo "RViz is given: $*"
+while [ "$1" != -d ]; do shift; done
+grep "Value: /" "$2"
+exec sleep 60
+"""
+
+
+@pytest.mark.parametrize(
+    ("transport", "topic", "shown"),
+    [
+        ("raw", "front", "/image"),
+        ("compressed", "front", "/car/front/compressed"),
+        ("compressed", "/rear/image_raw/compressed", "/rear/image_raw/compressed"),
+    ],
+)
+def test_rviz_shows_the_images_as_they_come(
+    workspace: Path, tmp_path: Path, transport: str, topic: str, shown: str
+) -> None:
+    """In RViz's place a script, which tells what RViz is given."""
+    prefix = tmp_path / "prefix"
+    for file in ("share/ament_index/resource_index/packages/rviz2", "lib/rviz2/rviz2"):
+        (prefix / file).parent.mkdir(parents=True, exist_ok=True)
+        (prefix / file).write_text(RVIZ)
+        (prefix / file).chmod(0o755)
+    images = (f"image_transport:={transport}", f"image_topic:={topic}")
+    given = ("rviz:=true", "namespace:=car", "autostart:=false", *images)
+    launched = launch(workspace, *given, domain=any_domain(), TMPDIR=str(tmp_path), PREFIX=str(prefix))
+    said = ""
+    for line in launched.stdout or ():
+        said += line
+        if "Value: /road_seg/mask" in line:
+            break
+    said += end(launched)
+    assert f"Value: {shown}\n" in said
+    assert f"-r /image:={topic}" in said and "Value: /road_seg/road_grid" in said
+    assert not list(tmp_path.glob("road_seg_*.rviz"))

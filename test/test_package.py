@@ -226,6 +226,21 @@ def test_rviz_asks_for_what_is_published() -> None:
     assert {topic["Durability Policy"] for topic in topics} == {"Volatile"}
 
 
+def test_rviz_lays_out_its_window() -> None:
+    """What RViz reads without a default of its own is there, and Qt's state holds every panel and picture."""
+    root = yaml.safe_load((REPOSITORY / "rviz" / "road_seg.rviz").read_text())
+    window = root["Window Geometry"]
+    assert (window["Hide Left Dock"], window["Hide Right Dock"]) == (False, False)
+    pictures = [each["Name"] for each in root["Visualization Manager"]["Displays"] if each["Class"].endswith("/Image")]
+    panels = [panel["Name"] for panel in root["Panels"]]
+    state = bytes.fromhex(window["QMainWindow State"])
+    for name in [*panels, *pictures]:
+        text = name.encode("utf-16-be")
+        assert len(text).to_bytes(4, "big") + text in state
+        assert window[name] == {"collapsed": False}
+    assert len(pictures) == 3
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/troubleshooting.md", "CONTRIBUTING.md", "bench/README.md"])
 def test_links_within_the_repository_lead_somewhere(page: str) -> None:
     path = REPOSITORY / page

@@ -19,15 +19,15 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rclpy.utilities import get_rmw_implementation_identifier
 
 from road_seg_node.ros.dds_leftovers import SHARED_MEMORY, is_held
-from road_seg_node.ros.dds_profile import LARGE, TRANSPORTS, UDP
+from road_seg_node.ros.dds_profile import LARGE, TRANSPORTS, UDP, variables
 from road_seg_node.ros.ros_domain import discovery_port
+from road_seg_node.shipped import shipped_file
 
 UNKNOWN = "_NODE_NAME_UNKNOWN_"  # rmw's word for a node of which only an endpoint is known
 SOCKETS = Path("/proc/net/udp")
 LIMIT = Path("/proc/sys/net/core/rmem_max")
 SOCKET_BUFFER = 4194304  # bytes, as the profiles have it
 PARTICIPANTS = 120  # of one domain on one machine, by the ports of the DDSI-RTPS specification, 9.6.1
-HELP = f"What helps: {TRANSPORTS}=UDPv4, or {UDP} as its profile, for one of the two"
 
 
 def is_here(endpoint: TopicEndpointInfo, own: Iterable[TopicEndpointInfo]) -> bool:
@@ -46,19 +46,19 @@ def unreachable(node: Node, topic: str) -> str:
     own = node.get_subscriptions_info_by_topic(topic)
     if not any(publisher.node_name == UNKNOWN and is_here(publisher, own) for publisher in publishers):
         return ""
-    participants = _participants(node.context.get_domain_id())
-    me = os.geteuid()
+    participants, me = _participants(node), os.geteuid()
+    helps = f"What helps: UDP alone for this node, {variables()[0]}={shipped_file(UDP)}"
     if others := sorted({_name(user) for user, _ in participants if user != me}):
         return (
             f"Processes of another user take part here ({', '.join(others)}; this node runs as {_name(me)}), and Fast "
-            f"DDS shares memory only between processes of one user. {HELP}; or one user for both, in containers one "
+            f"DDS shares memory only between processes of one user. {helps}; or one user for both, in containers one "
             "/dev/shm too (Docker: --ipc=host)."
         )
     if all(shares for _, shares in participants):
         return ""
     return (
         "Its process has another /dev/shm, as in another container that shares the network, so that Fast DDS finds no "
-        f"shared memory. {HELP}; or one /dev/shm for both (Docker: --ipc=host)."
+        f"shared memory. {helps}; or one /dev/shm for both (Docker: --ipc=host)."
     )
 
 
@@ -66,7 +66,8 @@ def against_losses(node: Node, topic: str) -> str:
     """What helps where large images of the topic are lost on the way, as the end of a sentence."""
     own = node.get_subscriptions_info_by_topic(topic)
     elsewhere = not all(is_here(publisher, own) for publisher in node.get_publishers_info_by_topic(topic))
-    if not elsewhere and not os.environ.get(TRANSPORTS, "").startswith("UDP"):
+    apart = any(user != os.geteuid() or not shares for user, shares in _participants(node))
+    if not elsewhere and not apart and not os.environ.get(TRANSPORTS, "").startswith("UDP"):
         return f"the Fast DDS profile of {LARGE}, in the camera's process too"
     try:
         limit = int(LIMIT.read_text())
@@ -80,9 +81,9 @@ def against_losses(node: Node, topic: str) -> str:
     )
 
 
-def _participants(domain: int) -> list[tuple[int, bool]]:
+def _participants(node: Node) -> list[tuple[int, bool]]:
     """The user of each participant of the domain on this machine, and whether it has shared memory in this /dev/shm."""
-    first = discovery_port(domain) + 11
+    first = discovery_port(node.context.get_domain_id()) + 11
     ports = range(first, first + 2 * PARTICIPANTS, 2)
     try:
         lines = SOCKETS.read_text().splitlines()[1:]

@@ -34,7 +34,7 @@ def use_shipped_profile(environ: MutableMapping[str, str]) -> str:
         return ""
     free = _free_shared_memory()
     path = LARGE if free >= ENOUGH_FOR_LARGE else SMALL if free >= ENOUGH_FOR_SMALL else UDP
-    for name in VARIABLES[1:] if _first_is_deprecated() else VARIABLES:
+    for name in variables():
         environ[name] = str(shipped_file(path))
     if path == LARGE:
         return ""
@@ -63,8 +63,10 @@ def _free_shared_memory() -> float:
     return room.f_bavail * room.f_frsize
 
 
-def _first_is_deprecated() -> bool:
+def variables() -> tuple[str, ...]:
+    """Those of VARIABLES that this ROS 2 takes without a warning."""
     try:
-        return int(version("rclpy").partition(".")[0]) >= 9  # Kilted's; Jazzy's is 7
+        kilted = int(version("rclpy").partition(".")[0]) >= 9  # Jazzy's is 7
     except (PackageNotFoundError, ValueError):
-        return False
+        kilted = False
+    return VARIABLES[1:] if kilted else VARIABLES

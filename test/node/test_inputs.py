@@ -33,6 +33,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("-r", "image:=/front/image_raw"), "/front/image_raw/compressed", "/front/camera_info"),
         (("-r", "image/compressed:=/front/raw/compressed"), "/front/raw/compressed", "/front/camera_info"),
         (("-r", "image/compressed:=/front/jpeg"), "/front/jpeg", "/front/camera_info"),
+        (("-r", "image:=/front/image_raw/compressed"), "/front/image_raw/compressed", "/front/camera_info"),
     ],
 )
 def test_compressed_images_are_answered(
@@ -211,6 +212,12 @@ def test_silence_tells_of_compressed_images(start, planner, model) -> None:
     planner.node.create_publisher(CompressedImage, "/front/compressed", 1)
     node = start(model=model, provider="cpu", image_timeout=1.0)
     hears_silence(node, planner, "No topic has that type; with image_transport:=compressed: /front/compressed.")
+
+
+def test_silence_tells_of_the_other_transport(start, planner, model) -> None:
+    planner.node.create_publisher(CompressedImage, "/front/compressed", 1)
+    node = start("-r", "image:=/front/compressed", model=model, provider="cpu", image_timeout=1.0)
+    hears_silence(node, planner, "but sensor_msgs/msg/CompressedImage). Set image_transport to compressed.")
 
 
 def test_silence_tells_of_another_type(start, planner, model) -> None:

@@ -4,13 +4,7 @@
 from __future__ import annotations
 
 import math
-import os
-import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -25,7 +19,6 @@ from rclpy.parameter import Parameter  # noqa: E402
 
 from road_seg_node.node import parameters  # noqa: E402
 from road_seg_node.node.model_choice import ModelChoice  # noqa: E402
-from road_seg_node.ros import dds_profile  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -116,54 +109,3 @@ def test_only_the_threshold_changes_while_running(context: Context) -> None:
     assert parameters.read(road_seg).threshold is None
     assert not change("model", "other.onnx")
     assert not change("provider", "cpu")
-
-
-def test_installed_package_finds_its_files_in_the_index(tmp_path: Path) -> None:
-    """The package as colcon lays it out: code in site-packages, files in share, an index between them."""
-    pytest.importorskip("ament_index_python", reason="needs ROS's ament_index_python")
-    code, share = tmp_path / "lib/python", tmp_path / "share/road_seg_node"
-    shutil.copytree(REPOSITORY / "road_seg_node", code / "road_seg_node")
-    marker = tmp_path / "share/ament_index/resource_index/packages/road_seg_node"
-    marker.parent.mkdir(parents=True)
-    marker.touch()
-    share.mkdir()
-    found = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from road_seg_node.shipped import shipped_file; print(shipped_file('models/m.onnx'))",
-        ],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(code), os.environ.get("PYTHONPATH", "")]),
-            "AMENT_PREFIX_PATH": str(tmp_path),
-        },
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert found.stdout.strip() == str(share / "models/m.onnx")
-
-
-def test_the_two_profiles_differ_in_the_segment_alone() -> None:
-    large, small = (
-        re.sub("<!--.*?-->", "", (REPOSITORY / name).read_text(), flags=re.DOTALL)
-        for name in (dds_profile.LARGE, dds_profile.SMALL)
-    )
-    assert small != large
-    assert small == large.replace("<segment_size>33554432<", "<segment_size>8388608<")
-
-
-def test_shipped_profile_is_used_unless_the_user_has_one() -> None:
-    environ: dict[str, str] = {"OTHER": "kept"}
-    short = dds_profile.use_shipped_profile(environ)
-    path = str(REPOSITORY / (dds_profile.SMALL if short else dds_profile.LARGE))
-    jazzy = int(version("rclpy").split(".")[0]) < 9
-    names = dds_profile.VARIABLES if jazzy else ["FASTDDS_DEFAULT_PROFILES_FILE"]
-    assert environ == {"OTHER": "kept", **dict.fromkeys(names, path)}
-    assert Path(path).is_file()
-    for name in dds_profile.VARIABLES:
-        environ = {name: "/home/me/profile.xml"}
-        dds_profile.use_shipped_profile(environ)
-        assert environ == {name: "/home/me/profile.xml"}
