@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,7 +23,6 @@ from train.score import birdseye, submission
 from train.score.answers import Answers, answers_of
 from train.score.evaluation import evaluate, lanes_of
 from train.score.tally import BIRDSEYE, PERSPECTIVE
-from train.score.workers import Workers
 
 FIRST_SEED = 3_000_000  # of the synthetic scenes; the trainer's own are elsewhere
 SCENE_SIZE = (1242, 375)
@@ -80,7 +78,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--leave-out", nargs="+", default=[], metavar="DRIVE", help="all but these drives")
     parser.add_argument("--synthetic", type=int, default=0, metavar="N", help="and N synthetic scenes")
     parser.add_argument("--view", choices=VIEWS, help="perspective, unless there is --submission: then both")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that answer; the same figures (1)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="threads that answer; the same figures (1)")
     result = parser.add_mutually_exclusive_group()
     result.add_argument("--out", type=Path, metavar="DIR", help="write metrics.json and report.png there")
     result.add_argument("--submission", type=Path, metavar="DIR", help="write KITTI's files there and evaluate nothing")
@@ -103,15 +101,11 @@ def main() -> None:
     options = arguments()
     try:
         sets = find(options)
-        opened = partial(answers_of, options.model, options.predictions)
-        answers = opened()
+        answers = answers_of(options.model, options.predictions)
         if options.submission:
             submit(answers, sets, options.view, options.submission)
-        elif options.jobs > 1:
-            with Workers(options.jobs, opened) as workers:
-                evaluate(answers, sets, options.view, options.out, workers)
         else:
-            evaluate(answers, sets, options.view, options.out)
+            evaluate(answers, sets, options.view, options.out, options.jobs)
     except (DataError, ModelFileError, ProviderError) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         sys.exit(2)

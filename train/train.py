@@ -3,7 +3,7 @@
 
     python train/train.py                                        KITTI Road in data/data_road
     python train/train.py --data DIR [DIR ...] --preset compact  folders of your own
-    torchrun --nproc-per-node 2 train/train.py ...               on two GPUs (take --run-folder for --run)
+    torchrun --standalone --local-addr 127.0.0.1 --nproc-per-node 2 train/train.py ...    on two GPUs
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from train.network.weights import WeightsError
 from train.preset import PresetError
 from train.run import distributed, folds, run_folder
 from train.run.distributed import Processes
-from train.run.interruption import Interrupted
+from train.run.interruption import Interrupted, answered, stop
 from train.run.run import TrainingError
 from train.run.run_folder import RunLog
 from train.run.session import Plan, carry_out
@@ -87,9 +87,8 @@ def sentences_for_mistakes() -> Iterator[None]:
     except (CheckpointError, TrainingError) as error:
         fail(f"{error}", 1)
     except Interrupted as interrupted:
-        fail(f"stopped by {interrupted}; go on with --resume and the same --run-folder.", interrupted.exit_code)
-    except KeyboardInterrupt:
-        fail("interrupted; go on with --resume and the same --run-folder.", 130)
+        kept = "everything is saved" if interrupted.saved else "what was not saved before is lost"
+        fail(f"stopped by {interrupted}; {kept}. Go on with --resume and the same --run-folder.", interrupted.exit_code)
     except (MemoryError, torch.OutOfMemoryError) as error:
         why = str(error).partition("\n")[0]
         advice = "Take --micro-batch N, for N frames of a batch at once, or a preset with smaller crops."
@@ -110,7 +109,7 @@ def fail(sentence: str, exit_code: int) -> NoReturn:
 def main() -> None:
     options = arguments()
     threading.excepthook = leave_to_the_run
-    with sentences_for_mistakes(), distributed.joined() as processes:
+    with sentences_for_mistakes(), answered(stop), distributed.joined() as processes:
         speak(processes)
         plan = plan_of(options, processes)
         if options.folds is None:

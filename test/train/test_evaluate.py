@@ -178,7 +178,7 @@ def test_a_checkpoint_and_its_model_file_give_one_table(tmp_path: Path) -> None:
     assert figures[0]["max_f"] > 0.9
 
 
-def test_two_processes_give_the_table_of_one_exactly(kitti: Path) -> None:
+def test_two_threads_give_the_table_of_one_exactly(kitti: Path) -> None:
     printed = []
     for jobs in ("1", "2"):
         options = ("--predictions", kitti / "predictions", "--data", kitti / "training", "--view", "both")

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
 
+from train.frames.threads import in_order
 from train.labels import IGNORE
 from train.network.contract import network_size
 
@@ -117,18 +117,19 @@ def change_colours(image: np.ndarray, how: Augmentation, rng: np.random.Generato
     return image
 
 
-class CropBatches(IterableDataset[tuple[Tensor, Tensor]]):
+class CropBatches:
     """One epoch's batches: images uint8 [batch, 3, h, w] RGB, targets uint8 [batch, h, w], see `train.labels`.
 
     Every batch has one kind of crop, drawn by the crops' shares, and frames drawn without repetition from `order`, in
     which a frame stands as often as its folder's weight says; the last batch is filled up with frames from its
     beginning. Frame `j` of batch `i` of epoch `e` is a function of (seed, e, i, j) alone, so that a resumed run sees
-    what the uninterrupted one would have seen.
+    what the uninterrupted one would have seen, whatever makes the batches.
 
     Attributes:
         epoch: the epoch whose batches are given.
         first: the batch to begin with; the ones before are not made.
         share: (i, n) for the i-th of n equal shares of each batch, i from 0.
+        pinned: whether they lie in page-locked memory, out of which a GPU copies while it computes.
     """
 
     def __init__(
@@ -145,6 +146,7 @@ class CropBatches(IterableDataset[tuple[Tensor, Tensor]]):
         self.crops, self.resize, self.augmentation, self.seed = crops, resize, augmentation, seed
         self.epoch = self.first = 0
         self.share = (0, 1)
+        self.pinned = False
 
     def __len__(self) -> int:
         """Batches of a whole epoch."""
@@ -160,12 +162,10 @@ class CropBatches(IterableDataset[tuple[Tensor, Tensor]]):
         rng.shuffle(indices)
         return np.resize(indices, len(self) * self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        worker = torch.utils.data.get_worker_info()
-        start, step = (worker.id, worker.num_workers) if worker else (0, 1)
+    def made(self, threads: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches from `first` on, made ahead by so many threads; see `in_order`."""
         order = self.order().reshape(-1, self.batch_size)
-        for batch in range(self.first + start, len(self), step):
-            yield self.batch(batch, order[batch])
+        return in_order(lambda batch: self.batch(batch, order[batch]), range(self.first, len(self)), threads)
 
     def batch(self, batch: int, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
         """The views of the frames `chosen` that are batch number `batch`, or the share of them."""
@@ -186,4 +186,5 @@ class CropBatches(IterableDataset[tuple[Tensor, Tensor]]):
             rows, columns = labels.shape
             picture[:, :rows, :columns] = image[..., ::-1].transpose(2, 0, 1)
             truth[:rows, :columns] = labels
-        return torch.from_numpy(images), torch.from_numpy(truths)
+        made = torch.from_numpy(images), torch.from_numpy(truths)
+        return (made[0].pin_memory(), made[1].pin_memory()) if self.pinned else made

@@ -104,7 +104,7 @@ class Unlabelled(Frame):
 def read_picture(path: Path) -> np.ndarray:
     """uint8 [H, W, 3] BGR, or DataError."""
     try:
-        data = np.fromfile(path, np.uint8)
+        data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
     # OpenCV 4 makes a grey rest of what a JPEG lacks.

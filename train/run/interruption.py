@@ -1,20 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C and SIGTERM, answered when the step in hand is done."""
+"""What stops a run from outside: Ctrl-C, SIGTERM (systemd, SLURM, timeout), SIGHUP (the terminal is gone)."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-class Interrupted(Exception):
-    """The run was asked to stop, and everything was saved. `exit_code` is what a shell expects."""
 
-    def __init__(self, signal_number: int) -> None:
+class Interrupted(KeyboardInterrupt):
+    """The program was asked to stop. `exit_code` is what a shell expects.
+
+    As KeyboardInterrupt it is no Exception, which libraries catch.
+    """
+
+    def __init__(self, signal_number: int, saved: bool = False) -> None:
+        """`saved`: everything up to here was."""
         super().__init__(signal.Signals(signal_number).name)
-        self.exit_code = 128 + signal_number
+        self.exit_code, self.saved = 128 + signal_number, saved
+
+
+@contextmanager
+def answered(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """While this lasts, `handler` gets the signals that are not ignored, as nohup lets SIGHUP be.
+
+    Where it ends with Interrupted, all are ignored from then on: torchrun repeats what its processes were sent already,
+    and the end of a program that was asked to end is not to be disturbed.
+    """
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    after = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    try:
+        for number in after:
+            signal.signal(number, handler)
+        yield
+    except Interrupted:
+        after = dict.fromkeys(after, signal.SIG_IGN)
+        raise
+    finally:
+        for number, restored in after.items():
+            signal.signal(number, restored)
+
+
+def stop(number: int, _frame: FrameType | None) -> None:
+    """A handler that ends at once what is being done; raises Interrupted."""
+    raise Interrupted(number)
 
 
 class Interruption:
@@ -24,17 +56,8 @@ class Interruption:
         """`alone`: asked twice, stop at once. torchrun passes on what the terminal has sent already."""
         self.alone, self.signal_number = alone, 0
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
+    def note(self, number: int, _frame: FrameType | None) -> None:
+        """A handler that lets the step in hand end; raises Interrupted where it is called twice and `alone`."""
         if self.signal_number and self.alone:
-            raise KeyboardInterrupt
+            raise Interrupted(number)
         self.signal_number = number
-
-    @contextmanager
-    def awaited(self) -> Iterator[None]:
-        """While this lasts, the first signal is noted alone, and a second one may raise KeyboardInterrupt."""
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

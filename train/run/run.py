@@ -8,18 +8,20 @@ import math
 import signal
 import time
 from collections import deque
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader
+from torch import Tensor
 from tqdm import tqdm
 
 from train.frames.augment import CropBatches, Pair
 from train.network import checkpoint
 from train.preset import PresetError
 from train.run.events import Events
-from train.run.interruption import Interrupted, Interruption
+from train.run.interruption import Interrupted, Interruption, answered
 from train.run.learner import Learner, NotFiniteError
 from train.run.validation import shown, validate
 from train.score.metrics import RoadCounts
@@ -66,8 +68,7 @@ class Run:
         self.learner, self.batches, self.validation, self.folder = learner, batches, validation, folder
         self.preset, self.processes, self.save_every = learner.preset, learner.processes, save_every
         batches.share = (self.processes.rank, self.processes.count)
-        gpu = self.processes.device.type == "cuda"
-        self.loader = DataLoader(batches, batch_size=None, num_workers=self.preset.workers, pin_memory=gpu)
+        batches.pinned = self.processes.device.type == "cuda"
         self.epoch, self.batch, self.best = 0, 0, -1.0
         self.losses: list[float] = []
         self.metrics: dict[str, Any] = {"epoch": 0, "threshold": 0.5}
@@ -126,9 +127,9 @@ class Run:
         Raises:
             TrainingError: the loss is no number any more, or grows.
             CheckpointError: a checkpoint cannot be written.
-            Interrupted: by Ctrl-C or SIGTERM, after everything was saved.
+            Interrupted: by a signal, after everything was saved; asked twice, before.
         """
-        with self.interruption.awaited():
+        with answered(self.interruption.note):
             while self.epoch < self.preset.epochs:
                 start = time.monotonic()
                 self.train_epoch()
@@ -136,10 +137,21 @@ class Run:
                 self.stop_if_asked()
 
     def train_epoch(self) -> None:
-        """The batches of one epoch that are left."""
+        """The batches of one epoch that are left.
+
+        Raises:
+            TrainingError: see `train`; or not all of them came.
+        """
         self.batches.epoch, self.batches.first = self.epoch, self.batch
+        with closing(self.batches.made(self.preset.workers)) as batches:
+            self.train_on(batches)
+        if self.batch != len(self.batches):
+            raise TrainingError(f"Epoch {self.epoch + 1} ended after {self.batch} of {len(self.batches)} batches.")
+
+    def train_on(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """A step for each of `batches`, which go on where the run stands."""
         progress = tqdm(
-            self.loader,
+            batches,
             desc=f"Epoch {self.epoch + 1}",
             initial=self.batch,
             total=len(self.batches),
@@ -155,11 +167,11 @@ class Run:
             self.check_growth(loss)
             self.losses.append(loss)
             self.batch += 1
+            self.stop_if_asked()
             progress.set_postfix(loss=f"{loss:.4f}")
             if self.events:
                 speed = self.preset.batch_size / (time.monotonic() - start)
                 self.events.step(self.steps, loss, self.learner.learning_rate, speed)
-            self.stop_if_asked()
             if time.monotonic() - self.saved > self.save_every:
                 self.save()
             start = time.monotonic()
@@ -177,7 +189,7 @@ class Run:
         """Save and raise Interrupted where a signal reached any of the processes."""
         if self.processes.any(self.interruption.signal_number != 0):
             self.save()
-            raise Interrupted(self.interruption.signal_number or signal.SIGTERM)
+            raise Interrupted(self.interruption.signal_number or signal.SIGTERM, saved=True)
 
     def check_growth(self, loss: float) -> None:
         """Raises TrainingError where the loss has been worse than knowing nothing for long."""

@@ -103,7 +103,7 @@ def carry_out(plan: Plan, processes: Processes, export: Export) -> None:
     batches = batches_of(training, frames.weights, preset)
     network = new_network(preset)
     if saved is None:
-        images = (normalise(images) for images, _ in islice(batches, CALIBRATION_BATCHES))
+        images = (normalise(images) for images, _ in islice(batches.made(0), CALIBRATION_BATCHES))
         log.info(start_from(network, source, images))
     learner = Learner(preset, network, len(batches), processes, plan.micro_batch)
     share = slice(processes.rank, None, processes.count)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 
 from train.frames.kitti import DataError, Frame
@@ -12,7 +11,6 @@ from train.score import birdseye
 from train.score.answers import Answers, Predictions
 from train.score.metrics import FIGURES, text
 from train.score.tally import BIRDSEYE, Tally, count, shown
-from train.score.workers import Workers
 
 MOST_ROWS = 12  # of a table on the screen
 
@@ -41,7 +39,7 @@ def evaluate(
     sets: dict[str, list[Frame]],
     views: Sequence[str],
     out: Path | None,
-    workers: Workers | None = None,
+    threads: int = 0,
 ) -> None:
     """Print the tables, road IoU by data set and KITTI's by view; write the report into `out`."""
     frames = [frame for members in sets.values() for frame in members]
@@ -60,8 +58,7 @@ def evaluate(
         print(f"The figures may be off on this machine: {answers.caveat}.")
     print(f"{'data set (frames)':36} {'road IoU':>9} {'at 0.5':>7} {'best':>7} {'at':>6}")
     for name, members in sets.items():
-        counted_by = workers.count if workers else partial(count, answers)
-        counts = counted_by(members, lanes, homographies, tally)
+        counts = count(answers, members, lanes, homographies, tally, threads)
         best = counts.best_threshold()
         figures = (counts.iou(answers.threshold), counts.iou(), counts.iou(best), best)
         print(f"{name:36} {figures[0]:9.4f} {figures[1]:7.4f} {figures[2]:7.4f} {figures[3]:6.3f}", flush=True)

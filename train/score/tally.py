@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
 from train.frames.kitti import Frame
+from train.frames.threads import in_order
 from train.labels import IGNORE
 from train.score.answers import Answers
 from train.score.birdseye import BirdsEye
@@ -64,35 +66,51 @@ class Tally:
 
 
 def count(
-    answers: Answers, frames: Iterable[Frame], lanes: set[Frame], homographies: Mapping[Frame, np.ndarray], tally: Tally
+    answers: Answers,
+    frames: Iterable[Frame],
+    lanes: set[Frame],
+    homographies: Mapping[Frame, np.ndarray],
+    tally: Tally,
+    threads: int,
 ) -> RoadCounts:
     """Add frames to `tally`; returns the counts of these frames' road in perspective alone.
 
     Args:
         lanes: the frames whose ego lane is counted too.
         homographies: of the frames that are counted in the bird's-eye view too, as `birdseye.homography` gives them.
+        threads: that answer and count frames ahead; the counts are the same.
 
     Raises:
         DataError: a frame, its ground truth or its prediction is broken.
     """
+
+    def of(frame: Frame) -> tuple[RoadCounts, Tally]:
+        return _count(answers, frame, frame in lanes, homographies.get(frame))
+
     counts = RoadCounts()
-    for frame in frames:
-        image, labels = frame.read(strict=False)
-        category = frame.drive.lower()
-        if category == POOLED:  # a drive of that name, which the pooled row would hide
-            category = f"{POOLED}_drive"
-        above = BirdsEye(homographies[frame], *labels.shape) if frame in homographies else None
-        own, road = RoadCounts(), answers.road(frame, image)
-        own.add(road, labels)
-        counts += own
-        tally.add(category, road, labels, above)
-        if frame in lanes:
-            tally.lanes.add(f"{category}_lane")
-            truth = frame.labels(frame.lane_ground_truth, image, strict=False)
-            tally.add(f"{category}_lane", answers.lane(frame, image, road), truth, above)
-        if own.road.any():
-            tally.ranking.append((own.iou(answers.threshold), frame))
+    with closing(in_order(of, frames, threads)) as counted:
+        for own, part in counted:
+            counts += own
+            tally.add_all(part)
     return counts
+
+
+def _count(answers: Answers, frame: Frame, with_lane: bool, homography: np.ndarray | None) -> tuple[RoadCounts, Tally]:
+    image, labels = frame.read(strict=False)
+    category = frame.drive.lower()
+    if category == POOLED:  # a drive of that name, which the pooled row would hide
+        category = f"{POOLED}_drive"
+    above = None if homography is None else BirdsEye(homography, *labels.shape)
+    own, tally, road = RoadCounts(), Tally(), answers.road(frame, image)
+    own.add(road, labels)
+    tally.add(category, road, labels, above)
+    if with_lane:
+        tally.lanes.add(f"{category}_lane")
+        truth = frame.labels(frame.lane_ground_truth, image, strict=False)
+        tally.add(f"{category}_lane", answers.lane(frame, image, road), truth, above)
+    if own.road.any():
+        tally.ranking.append((own.iou(answers.threshold), frame))
+    return own, tally
 
 
 def shown(categories: Mapping[str, RoadCounts], most: int) -> Mapping[str, RoadCounts]:

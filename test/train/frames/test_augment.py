@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
-from torch.utils.data import DataLoader
 
 from road_seg_node.synthetic_road.scene import Road
 from train import preset as presets
@@ -65,12 +64,12 @@ def test_a_whole_crop_is_the_frame_as_the_network_will_see_it(resize: dict[str, 
     assert np.abs(view[inner, inner] - expected[inner, inner]).mean() < 1
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_whole_frames_of_mixed_sizes_make_batches_filled_with_pixels_that_are_not_valid(workers: int) -> None:
+@pytest.mark.parametrize("threads", [0, 1])
+def test_whole_frames_of_mixed_sizes_make_batches_filled_with_pixels_that_are_not_valid(threads: int) -> None:
     pairs = [blocks(100, 200), blocks(160, 200), blocks(40, 64)]  # 128x224, 192x224 and 160x224 at a width of 224
     data = CropBatches(pairs, [1.0] * 3, 2, [Crop(whole=True)], AT_224, PLAIN, seed=0)
     sizes = set()
-    for images, labels in DataLoader(data, batch_size=None, num_workers=workers):
+    for images, labels in data.made(threads):
         assert images.shape == (2, 3, *labels.shape[1:]) and images.dtype == torch.uint8
         for image, truth in zip(images, labels, strict=True):
             rows = int((truth != IGNORE).any(1).sum())
@@ -92,15 +91,15 @@ def test_flip_mirrors_image_and_labels() -> None:
     np.testing.assert_array_equal(labels, pair[1][:, ::-1])
 
 
-def batches(workers: int, epoch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def batches(threads: int, epoch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     pairs = [blocks(100 + i, 200 + i) for i in range(10)]
     crops = (Crop(96, 64, 0.5), Crop(64, 64, 0.5))
     data = CropBatches(pairs, [1.0] * 9 + [3.5], 4, crops, {"policy": "keep_aspect", "width": 96}, STRONG, seed=3)
     data.epoch = epoch
-    return list(DataLoader(data, batch_size=None, num_workers=workers))
+    return list(data.made(threads))
 
 
-def test_batches_are_a_function_of_seed_and_epoch_whatever_the_workers() -> None:
+def test_batches_are_a_function_of_seed_and_epoch_whatever_the_threads() -> None:
     alone, shared, later = batches(0, 1), batches(2, 1), batches(0, 2)
     assert len(alone) == len(shared) == 4
     for (image, labels), (same_image, same_labels) in zip(alone, shared, strict=True):

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +15,8 @@ from typing import Any
 import pytest
 import torch
 from trainer_process import COMMAND, LIMIT, ROOT, add_road_frame, curve, train, write_tiny_preset
+
+from train.network import checkpoint
 
 # torchrun gives each process one thread; with another number of threads, sums have another order.
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -72,6 +77,47 @@ def test_torchrun_trains_as_one_process_does(tmp_path: Path) -> None:
     assert [loss for _, loss in shared] == pytest.approx([loss for _, loss in losses], rel=1e-3)
     for (_, iou), (_, expected) in zip(*(curve(run, "validation/road_iou/frames") for run in (two, one)), strict=True):
         assert iou == pytest.approx(expected, abs=0.01)
+
+
+def test_the_documented_line_works_where_the_hosts_name_has_no_address(tmp_path: Path) -> None:
+    """torchrun alone, and with --standalone alone, waits there for ever."""
+    line = re.search(r"`(torchrun [^`]*) train/train.py --run-folder", (ROOT / "README.md").read_text())
+    assert line, "the README no longer says how to train in two processes"
+    renamed = ["unshare", "--uts", "sh", "-c", 'hostname nowhere.invalid && exec "$@"', "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*renamed, "true"], check=False).returncode:
+        pytest.skip("a host's name of its own needs `unshare --uts`, which is not there or not allowed here")
+    options = line[1].split()[1:]
+    script = str(Path(__file__).with_name("joined_processes.py"))
+    command = [*renamed, sys.executable, "-m", "torch.distributed.run", *options, script]
+    done = subprocess.run(command, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == ["2.0", "2.0"]
+
+
+def test_sigterm_to_all_at_once_is_said_once_and_everything_is_saved(tmp_path: Path) -> None:
+    """As systemd and SLURM send it: to torchrun and to each process, to which torchrun sends it too."""
+    for number in range(12):
+        add_road_frame(tmp_path / "frames", number)
+    preset = write_tiny_preset(tmp_path / "tiny.yaml", synthetic_share=0.0, epochs=10_000)
+    run = tmp_path / "run"
+    command = [*TORCHRUN, COMMAND[1], "--data", str(tmp_path / "frames"), "--preset", str(preset)]
+    process = subprocess.Popen(
+        [*command, "--run-folder", str(run)],
+        cwd=ROOT,
+        env=ONE_THREAD,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout
+    for printed in process.stdout:
+        if printed.startswith("Epoch 1/"):
+            break
+    os.killpg(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=LIMIT)
+    assert said.count("train.py: stopped by SIGTERM; everything is saved.") == 1
+    assert checkpoint.read(run / checkpoint.LAST)["epoch"] >= 1
 
 
 def test_a_mistake_is_said_once(tmp_path: Path) -> None:

@@ -3,22 +3,26 @@
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from small_shm import with_shared_memory
 from trainer_process import (
     COMMAND,
     LIMIT,
     ROOT,
     add_road_frame,
     assert_same_weights,
+    curve,
     train,
     write_tiny_preset,
 )
@@ -31,7 +35,7 @@ EVERY_STEP = ("--save-every", "0")
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
-    """Of a run with dropout, fc6 and fc7, a loader in another process, and 12 steps of mixed image sizes."""
+    """Of a run with dropout, fc6 and fc7, batches made in another thread, and 12 steps of mixed image sizes."""
     folder = tmp_path_factory.mktemp("data")
     for number in range(24):
         add_road_frame(folder / "frames", number)
@@ -47,9 +51,11 @@ def unkilled(tmp_path_factory: pytest.TempPathFactory, options: list[str | Path]
     return run
 
 
-def start(*options: str | Path) -> subprocess.Popen[str]:
-    command = [*COMMAND, *map(str, options)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(*options: str | Path, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """The trainer, as the leader of a process group."""
+    command = [*before, *COMMAND, *map(str, options)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 def wait_for_saves(run: Path, number: int, process: subprocess.Popen[str]) -> None:
@@ -88,19 +94,62 @@ def test_a_run_killed_three_times_ends_with_the_same_weights(
     assert best["metrics"] == same["metrics"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["process", "group"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_saves_the_step_in_hand(
-    options: list[str | Path], tmp_path: Path, number: signal.Signals
+    options: list[str | Path], tmp_path: Path, number: signal.Signals, send: Callable[[int, int], None]
 ) -> None:
+    """The group: as a terminal's Ctrl-C, systemd, SLURM and timeout send it."""
     run = tmp_path / "run"
-    process = start(*options, "--run", run, *EVERY_STEP)
+    process = start(*options, "--workers", "2", "--run", run, *EVERY_STEP)
     wait_for_saves(run, 2, process)
-    process.send_signal(number)
+    send(process.pid, number)
     _, said = process.communicate(timeout=LIMIT)
     assert process.returncode == 128 + number
-    assert number.name in said and "--resume" in said and "Traceback" not in said
+    sentence = f"stopped by {number.name}; everything is saved. Go on with --resume and the same --run-folder."
+    assert said.strip() == f"train.py: {sentence}"
     state = checkpoint.read(run / checkpoint.LAST)
     assert (state["epoch"], state["batch"]) != (0, 0)
+
+
+def test_what_is_ignored_stays_ignored(options: list[str | Path], unkilled: Path, tmp_path: Path) -> None:
+    """As nohup asks for."""
+    run = tmp_path / "run"
+    process = start(*options, "--run", run, *EVERY_STEP, before=("nohup",))
+    wait_for_saves(run, 2, process)
+    os.killpg(process.pid, signal.SIGHUP)
+    _, said = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, said
+    assert_same_weights(run / checkpoint.LAST, unkilled / checkpoint.LAST)
+
+
+def test_a_run_that_has_not_begun_ends_with_a_sentence(options: list[str | Path], tmp_path: Path) -> None:
+    """While it reads a frame from a pipe, into which nobody writes."""
+    data = tmp_path / "waiting"
+    shutil.copytree(options[1], data)
+    image = next((data / "image_2").iterdir())
+    image.unlink()
+    os.mkfifo(image)
+    process = start("--data", data, *options[2:], "--run", tmp_path / "run")
+    with image.open("wb"):  # opens once the trainer has opened it for reading
+        process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=LIMIT)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert said.startswith("train.py: stopped by SIGTERM") and "Traceback" not in said
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_small_shared_memory_changes_nothing(
+    options: list[str | Path], unkilled: Path, tmp_path: Path, workers: int
+) -> None:
+    """Docker gives 64 MB, of which batches took more; here it holds no batch at all."""
+    run = tmp_path / "run"
+    command = [*COMMAND, *map(str, options), "--workers", str(workers), "--run", str(run)]
+    small = with_shared_memory("16k", command)
+    done = subprocess.run(small, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(curve(run, "train/loss")) == 12
+    assert_same_weights(run / checkpoint.LAST, unkilled / checkpoint.LAST)
 
 
 @pytest.fixture

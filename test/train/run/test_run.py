@@ -13,10 +13,11 @@ import torch
 
 from train import preset as presets
 from train.frames.augment import Crop, CropBatches, Pair
+from train.frames.threads import in_order
 from train.network import checkpoint
 from train.preset import Preset, PresetError
 from train.run.distributed import Processes
-from train.run.interruption import Interruption
+from train.run.interruption import SIGNALS, Interrupted, Interruption, answered
 from train.run.learner import Learner, new_network
 from train.run.run import Run, TrainingError
 
@@ -107,16 +108,31 @@ def test_the_recipes_learn_from_frames_of_mixed_sizes(name: str, batch_size: int
     assert [key for key in last if torch.equal(last[key], first[key])] == [], "a layer did not learn"
 
 
+def test_batches_that_do_not_come_end_the_run_before_anything_is_made_of_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(tiny_preset(), tmp_path)
+    two = [*run.batches.made(0)][:2]
+    monkeypatch.setattr(run.batches, "made", lambda threads: in_order(lambda batch: batch, two, threads))
+    with pytest.raises(TrainingError, match="Epoch 1 ended after 2 of 3 batches"):
+        run.train()
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_at_once_only_where_no_other_process_waits(number: signal.Signals) -> None:
+    """And what comes after that is ignored, so that the program ends with its sentence."""
     alone, among_others = Interruption(alone=True), Interruption(alone=False)
-    handler = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), alone.awaited():
+    handlers = {ignored: signal.getsignal(ignored) for ignored in SIGNALS}
+    with pytest.raises(Interrupted), answered(alone.note):
         signal.raise_signal(number)
         assert alone.signal_number == number
         signal.raise_signal(number)
-    with among_others.awaited():
+    for ignored, handler in handlers.items():
+        assert signal.getsignal(ignored) == signal.SIG_IGN
+        signal.signal(ignored, handler)
+    with answered(among_others.note):
         for _ in range(3):
             signal.raise_signal(number)
     assert among_others.signal_number == number
-    assert signal.getsignal(number) == handler
+    assert signal.getsignal(number) == handlers[number]
