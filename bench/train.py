@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
@@ -32,7 +33,10 @@ from torch.utils.data import DataLoader, Dataset
 from road_seg_node.synthetic_road.scene import Road
 from train import preset as presets
 from train.frames.augment import crop_pair
-from train.frames.kitti import GROUND_TRUTH_COLOURS, DataError, Frame, find_frames, read_all
+from train.frames.data_error import DataError
+from train.frames.frame import Frame
+from train.frames.kitti import GROUND_TRUTH_COLOURS, find_frames
+from train.frames.memory import Room
 from train.labels import IGNORE
 from train.network.contract import normalise
 from train.preset import Preset, PresetError
@@ -82,13 +86,12 @@ def ours(
     preset: Preset, frames: list[Frame], compiled: bool = False
 ) -> tuple[Callable[[], Batches], Callable[[Tensor, Tensor], float]]:
     """(batches, step) of the trainer."""
-    data = batches_of(read_all(frames), [1.0] * len(frames), preset)
+    data = batches_of(frames, [1.0] * len(frames), preset, Room(math.inf))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     learner = Learner(preset, new_network(preset), len(data), Processes(device))
     if compiled:
         learner.parallel = torch.compile(learner.parallel)
-    loader = DataLoader(data, batch_size=None, num_workers=preset.workers)
-    return lambda: iter(loader), lambda images, labels: learner.step(images, labels, 0, 0)
+    return lambda: data.made(preset.workers), lambda images, labels: learner.step(images, labels, 0, 0)
 
 
 @dataclass

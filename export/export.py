@@ -33,7 +33,8 @@ from road_seg_node.inference.model_file import ModelFileError, ModelInfo
 from road_seg_node.inference.providers import ProviderError
 from road_seg_node.listing import PICTURES, listed
 from road_seg_node.synthetic_road.scene import Road
-from train.frames.kitti import DataError, read_picture
+from train.frames import picture_file
+from train.frames.data_error import DataError
 from train.network.checkpoint import CheckpointError, load_checkpoint, network_of
 from train.network.contract import RoadProbability
 
@@ -90,7 +91,7 @@ def parity_images(images: Path | None) -> list[np.ndarray]:
         pictures.append(Road(i).render(width, height)[0])
         if files:
             try:
-                real = read_picture(files[i * len(files) // len(PARITY_SIZES)])
+                real = picture_file.read(files[i * len(files) // len(PARITY_SIZES)])
             except DataError as error:
                 raise ExportError(str(error)) from None
             pictures.append(cv2.resize(real, (width, height)))

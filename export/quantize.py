@@ -40,7 +40,9 @@ from road_seg_node.inference.model_file import ModelFileError, ModelInfo
 from road_seg_node.inference.processor import EXACT_BITS
 from road_seg_node.inference.providers import ProviderError
 from road_seg_node.listing import PICTURES, listed
-from train.frames.kitti import DataError, find_frames, read_picture
+from train.frames import picture_file
+from train.frames.data_error import DataError
+from train.frames.kitti import find_frames
 from train.score.metrics import RoadCounts
 
 PRECISIONS = ("int8", "fp16")
@@ -61,7 +63,7 @@ class Pictures(CalibrationDataReader):
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         path = next(self._paths, None)
-        return None if path is None else {model_file.INPUT_NAME: read_picture(path)[np.newaxis]}
+        return None if path is None else {model_file.INPUT_NAME: picture_file.read(path)[np.newaxis]}
 
 
 def calibration_pictures(folder: Path) -> list[Path]:

@@ -64,6 +64,17 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What programs remember between two runs does not come from, or go to, the home of whoever runs the tests."""
+    caches, fonts = tmp_path_factory.mktemp("caches"), Path("~/.cache/matplotlib").expanduser()
+    if fonts.is_dir():  # a list of the fonts, which takes seconds to make
+        (caches / "matplotlib").symlink_to(fonts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(caches))
+        yield
+
+
 @pytest.fixture
 def domain() -> int:
     from node_process import any_domain

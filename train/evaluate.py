@@ -17,7 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from road_seg_node.inference.model_file import ModelFileError
 from road_seg_node.inference.providers import ProviderError
-from train.frames.kitti import DataError, Frame, find_frames, find_images, leave_out, only_drives
+from train.frames.data_error import DataError
+from train.frames.drives import leave_out, only_drives
+from train.frames.frame import Frame
+from train.frames.kitti import find_frames, find_images
 from train.frames.scenes import scene
 from train.score import birdseye, submission
 from train.score.answers import Answers, answers_of

@@ -32,7 +32,7 @@ from export.export import ExportError, export_checkpoint
 from road_seg_node.inference.model_file import ModelFileError
 from road_seg_node.inference.providers import ProviderError
 from train import preset as presets
-from train.frames.kitti import DataError
+from train.frames.data_error import DataError
 from train.network.checkpoint import CheckpointError
 from train.network.weights import WeightsError
 from train.preset import PresetError
@@ -68,13 +68,18 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on with the run in --run, with its data and preset")
     parser.add_argument("--save-every", type=float, default=10, metavar="MINUTES", help="besides each epoch's end (10)")
     parser.add_argument("--micro-batch", type=int, metavar="N", help="frames in memory at once, for a small one")
+    parser.add_argument("--cache", type=float, metavar="GB", help="of decoded frames kept in the memory of a process "
+                        "(half of what is free); the same batches, sooner")  # fmt: skip
     parser.add_argument("--folds", type=int, metavar="K", help="cross-validate by category or drive, in K runs")
     parser.add_argument("--epochs", type=int, help="instead of the preset's")
     parser.add_argument("--seed", type=int, help="instead of the preset's")
     parser.add_argument("--synthetic-share", type=float, metavar="SHARE", help="instead of the preset's, 0 to 1")
     parser.add_argument("--workers", type=int, help="instead of the preset's; a GPU wants more than two cores do")
     parser.set_defaults(fold=None)  # a run of a cross-validation has one, and a resume takes it from the run's folder
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.cache is not None and not options.cache >= 0:
+        parser.error("--cache must be at least 0")
+    return options
 
 
 @contextmanager
@@ -174,6 +179,7 @@ def plan_of(options: argparse.Namespace, processes: Processes) -> Plan:
         folder=processes.agree(folder),
         resume=options.resume,
         save_every=options.save_every,
+        cache=None if options.cache is None else options.cache * 1e9,
         fold=tuple(options.fold) if options.fold else None,
     )
 

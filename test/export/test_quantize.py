@@ -27,7 +27,8 @@ from road_seg_node.inference.processor import products_overflow
 from road_seg_node.inference.providers import ProviderError
 from road_seg_node.shipped import COMPACT
 from road_seg_node.synthetic_road.scene import Road
-from train.frames.kitti import DataError, find_frames
+from train.frames.data_error import DataError
+from train.frames.kitti import find_frames
 from train.network.contract import RoadProbability
 from train.network.model import VGGFCN8
 from train.score.metrics import RoadCounts

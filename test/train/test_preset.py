@@ -13,7 +13,8 @@ import yaml
 
 from train import preset as presets
 from train.frames.augment import Crop
-from train.frames.kitti import Frame, split_validation
+from train.frames.drives import split_validation
+from train.frames.frame import Frame
 from train.network.model import SCORES, UPSAMPLINGS, VGGFCN8, upsampling
 from train.preset import Preset, PresetError
 from train.run.optimizer import optimizer, schedule

@@ -13,8 +13,8 @@ from kitti_folder import add_frame
 from trainer_process import ROOT, add_road_frame, train, write_tiny_preset
 
 from road_seg_node.inference import RoadSegmenter
+from train.frames.data_error import DataError
 from train.frames.datasets import gather
-from train.frames.kitti import DataError
 
 REAL = (0.1, 0.0, {})  # a tenth is held out, no synthetic scenes, and no folder counts more than another
 

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from train.frames.cache import DecodedFrames, Pair
 from train.frames.threads import in_order
 from train.labels import IGNORE
 from train.network.contract import network_size
 
-Pair = tuple[np.ndarray, np.ndarray]
+ENLARGED = 1.25  # at most, of the most zoomed view of a picture that was made smaller while it was read
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,7 @@ def crop_pair(pair: Pair, crop: Crop, resize: Mapping[str, Any], how: Augmentati
     crop_width, crop_height = (seen_width, seen_height) if crop.whole else (crop.width, crop.height)
     zoom = math.exp(rng.uniform(math.log(how.scale[0]), math.log(how.scale[1])))
     stretch = math.exp(rng.uniform(-1, 1) * math.log1p(how.aspect) / 2)
-    sx, sy = max(zoom * stretch, crop_width / seen_width), max(zoom / stretch, crop_height / seen_height)
-    # A crop that is tall for its frame would squeeze it: keep the two scales within the aspect range.
-    sx, sy = max(sx, sy / (1 + how.aspect)), max(sy, sx / (1 + how.aspect))
+    sx, sy = _scales((seen_height, seen_width), crop, how.aspect, zoom, stretch)
     sx, sy = sx * seen_width / width, sy * seen_height / height
     angle = math.radians(rng.uniform(-how.rotation, how.rotation))
     left = rng.uniform(0, max(0.0, sx * width - crop_width))
@@ -87,6 +86,35 @@ def crop_pair(pair: Pair, crop: Crop, resize: Mapping[str, Any], how: Augmentati
     image = cv2.warpAffine(image, matrix, size, flags=flags | cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     labels = cv2.warpAffine(labels, matrix, size, flags=flags | cv2.INTER_NEAREST, borderValue=IGNORE)
     return change_colours(image, how, rng), labels
+
+
+def _scales(seen: tuple[int, int], crop: Crop, aspect: float, zoom: float, stretch: float) -> tuple[float, float]:
+    """By how much a view is wider and taller than what the network sees, whose size is `seen` (height, width)."""
+    height, width = seen
+    sx, sy = zoom * stretch, zoom / stretch
+    if crop.whole:
+        sx, sy = max(sx, 1.0), max(sy, 1.0)
+    else:
+        sx, sy = max(sx, crop.width / width), max(sy, crop.height / height)
+    # A crop that is tall for its frame would squeeze it: keep the two scales within the aspect range.
+    return max(sx, sy / (1 + aspect)), max(sy, sx / (1 + aspect))
+
+
+def reduction(height: int, width: int, crops: Sequence[Crop], resize: Mapping[str, Any], how: Augmentation) -> int:
+    """By which of 8, 4, 2 and 1 a picture may be divided before views are made of it.
+
+    No view is much enlarged by that, and the network sees it at the same size.
+    """
+    seen = network_size(height, width, resize)
+    stretches = 1 / math.sqrt(1 + how.aspect), math.sqrt(1 + how.aspect)
+    scales = [_scales(seen, crop, how.aspect, how.scale[1], stretch) for crop in crops for stretch in stretches]
+    largest = max(max(sx * seen[1] / width, sy * seen[0] / height) for sx, sy in scales)
+    for divisor in (8, 4, 2):
+        # Decoders round a size up or down.
+        sizes = ((height // divisor, width // divisor), (-(-height // divisor), -(-width // divisor)))
+        if divisor * largest <= ENLARGED and all(network_size(*size, resize) == seen for size in sizes):
+            return divisor
+    return 1
 
 
 def change_colours(image: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
@@ -134,7 +162,7 @@ class CropBatches:
 
     def __init__(
         self,
-        pairs: Sequence[Pair],
+        pairs: Sequence[Pair] | DecodedFrames,
         weights: Sequence[float],
         batch_size: int,
         crops: Sequence[Crop],

@@ -6,25 +6,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
-from train.frames.augment import Pair
-from train.frames.kitti import (
-    MANY_DRIVES,
-    DataError,
-    Frame,
-    Unlabelled,
-    find_frames,
-    leave_out,
-    read_all,
-    split_validation,
-)
+from train.frames.data_error import DataError
+from train.frames.drives import leave_out, split_fold, split_validation
+from train.frames.frame import Frame, Unlabelled
+from train.frames.kitti import find_frames
 from train.frames.scenes import scene
-from train.frames.targets import TargetsOf, from_truth
 
 SCENE_SIZES = ((480, 360), (320, 227), (576, 160), (1242, 375))
 TRAINING_SEED, VALIDATION_SEED = 1_000_000, 2_000_000  # of scenes; the demo's and the tests' seeds are small
@@ -61,43 +51,11 @@ class RunFrames:
         names += [f"{name}: {frame.image.name}" for name, members in sorted(self.held.items()) for frame in members]
         return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
-    def read(self, targets_of: TargetsOf = from_truth) -> tuple[list[Pair], dict[str, list[Pair]]]:
-        """The training pairs of image and targets, and by data set the held-out ones of image and labels, decoded.
-
-        Args:
-            targets_of: targets of a frame and its labels.
-
-        Raises:
-            DataError: frames are broken; it names all of them.
-        """
-        pairs = iter(read_all([*self.training, *(frame for members in self.held.values() for frame in members)]))
-        read = zip(self.training, islice(pairs, len(self.training)), strict=True)
-        training = [(image, targets_of(frame, labels)) for frame, (image, labels) in read]
-        return training, {name: list(islice(pairs, len(members))) for name, members in self.held.items()}
-
 
 def scenes(count: int, first_seed: int) -> list[Frame]:
     """Synthetic scenes, each of its own seed."""
     sizes = [SCENE_SIZES[i % len(SCENE_SIZES)] for i in range(count)]
     return [scene(i, first_seed + i, *size, time=float(i % 7)) for i, size in enumerate(sizes)]
-
-
-def split_fold(frames: Sequence[Frame], number: int, folds: int) -> tuple[list[Frame], list[Frame]]:
-    """(training, held out) of one folder for fold `number` of `folds`, from 1; each frame is held out in one fold.
-
-    As `split_validation` does: with many drives, whole ones are held out; with few, as of KITTI's three categories, a
-    part of each that hangs together, since neighbours in a drive look alike.
-    """
-    drives: dict[str, list[Frame]] = defaultdict(list)
-    for frame in frames:
-        drives[frame.drive].append(frame)
-    held: set[Frame] = set()
-    if len(drives) >= max(MANY_DRIVES, folds):
-        held.update(frame for drive in sorted(drives)[number - 1 :: folds] for frame in drives[drive])
-    else:
-        for members in drives.values():
-            held.update(members[len(members) * (number - 1) // folds : len(members) * number // folds])
-    return [frame for frame in frames if frame not in held], [frame for frame in frames if frame in held]
 
 
 def gather(

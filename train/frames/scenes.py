@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from road_seg_node.synthetic_road.scene import Road
-from train.frames.kitti import Frame
+from train.frames.frame import Frame
+from train.frames.picture_file import Reduction
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,16 @@ class Scene(Frame):
     width: int
     height: int
     time: float
+
+    def files(self) -> tuple[Path, ...]:
+        return ()
+
+    def check(self) -> int:
+        """It is whole by construction, and has road in it."""
+        return 1
+
+    def read_reduced(self, reduction: Reduction) -> tuple[np.ndarray, np.ndarray]:
+        return self.read()
 
     def read(self, strict: bool = True) -> tuple[np.ndarray, np.ndarray]:
         image, road = Road(self.seed).render(self.width, self.height, time=self.time)

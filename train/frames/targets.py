@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 
-from train.frames.kitti import Frame
+from train.frames.cache import Pair
+from train.frames.frame import Frame
+from train.frames.picture_file import Reduction
 from train.labels import CERTAIN, IGNORE
 
 TargetsOf = Callable[[Frame, np.ndarray], np.ndarray]  # of a frame and its labels
@@ -23,6 +26,16 @@ _OF_LABEL[:2] = 0, CERTAIN
 def from_truth(_: Frame, labels: np.ndarray) -> np.ndarray:
     """Targets of a frame's labels uint8 [H, W] (0 not road, 1 road, IGNORE not valid) alone."""
     return _OF_LABEL[labels]
+
+
+def pair_for_training(frame: Frame, reduction: Reduction, targets_of: TargetsOf) -> Pair:
+    """Image uint8 [h, w, 3] BGR and targets uint8 [h, w] of a frame, smaller than it as `reduction` says."""
+    image, labels = frame.read_reduced(reduction)
+    targets = targets_of(frame, labels)
+    height, width = image.shape[:2]
+    if targets.shape != (height, width):
+        targets = cv2.resize(targets, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return image, targets
 
 
 def taught(labels: np.ndarray, probability: np.ndarray, share: float) -> np.ndarray:

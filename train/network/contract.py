@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -34,7 +35,8 @@ def network_size(height: int, width: int, resize: Mapping[str, Any]) -> tuple[in
     Sizes may be symbolic.
     """
     if resize["policy"] == "keep_area":
-        return _of_area(height, width, resize["pixels"])
+        known = type(height) is int and type(width) is int
+        return (_of_known_area if known else _of_area)(height, width, resize["pixels"])
     target = resize["width"]
     if resize["policy"] == "stretch":
         return resize["height"], target
@@ -65,6 +67,9 @@ def _of_area(height: int, width: int, pixels: int) -> tuple[int, int]:
         torch._check(side >= 1)
         torch._check(side <= max(map(max, shapes)))
     return rows * STRIDE, columns * STRIDE
+
+
+_of_known_area = lru_cache(_of_area)
 
 
 def normalise(rgb: Tensor) -> Tensor:

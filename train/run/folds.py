@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from train.frames.kitti import write_whole
+from train.frames.picture_file import write_whole
 from train.preset import PresetError
 from train.run.distributed import Processes
 from train.run.run_folder import RECORD, REPORT, recorded

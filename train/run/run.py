@@ -17,13 +17,14 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from train.frames.augment import CropBatches, Pair
+from train.frames.augment import CropBatches
+from train.frames.data_error import DataError
 from train.network import checkpoint
 from train.preset import PresetError
 from train.run.events import Events
 from train.run.interruption import Interrupted, Interruption, answered
 from train.run.learner import Learner, NotFiniteError
-from train.run.validation import shown, validate
+from train.run.validation import Pairs, shown, validate
 from train.score.metrics import RoadCounts
 
 PLACE = ("epoch", "batch", "losses", "metrics", "best")
@@ -53,7 +54,7 @@ class Run:
         self,
         learner: Learner,
         batches: CropBatches,
-        validation: dict[str, list[Pair]],
+        validation: dict[str, Pairs],
         folder: Path,
         save_every: float = math.inf,
     ) -> None:
@@ -125,15 +126,20 @@ class Run:
         """Train what is left. After each epoch `best.pt` is written where it is better, and `last.pt`.
 
         Raises:
-            TrainingError: the loss is no number any more, or grows.
+            TrainingError: the loss is no number any more, or grows; or a frame turns out to be broken.
             CheckpointError: a checkpoint cannot be written.
             Interrupted: by a signal, after everything was saved; asked twice, before.
         """
         with answered(self.interruption.note):
             while self.epoch < self.preset.epochs:
                 start = time.monotonic()
-                self.train_epoch()
-                self.end_epoch(time.monotonic() - start)
+                try:
+                    self.train_epoch()
+                    self.end_epoch(time.monotonic() - start)
+                except DataError as error:
+                    self.save()
+                    advice = "Everything is saved: mend it, and go on with --resume and the same --run-folder."
+                    raise TrainingError(f"{error} {advice}") from None
                 self.stop_if_asked()
 
     def train_epoch(self) -> None:
@@ -141,6 +147,7 @@ class Run:
 
         Raises:
             TrainingError: see `train`; or not all of them came.
+            DataError: a frame is broken.
         """
         self.batches.epoch, self.batches.first = self.epoch, self.batch
         with closing(self.batches.made(self.preset.workers)) as batches:
@@ -210,7 +217,8 @@ class Run:
 
     def end_epoch(self, seconds: float) -> None:
         """Validate, write the checkpoints, and say how it went."""
-        counts = validate(self.learner.averaged.module, self.preset.resize, self.validation, self.processes)
+        network, resize = self.learner.averaged.module, self.preset.resize
+        counts = validate(network, resize, self.validation, self.processes, self.preset.workers)
         loss = float(np.mean(self.losses))
         self.epoch, self.batch, self.losses = self.epoch + 1, 0, []
         # The mean over data sets, so that a large one does not drown a small one.

@@ -24,7 +24,8 @@ from typing import Any
 
 import yaml
 
-from train.frames.kitti import DataError, write_whole
+from train.frames.data_error import DataError
+from train.frames.picture_file import write_whole
 from train.network import checkpoint
 from train.preset import Preset
 from train.run import environment

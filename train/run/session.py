@@ -8,14 +8,19 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from train.frames.augment import CropBatches, Pair
+from train.frames.augment import CropBatches, reduction
+from train.frames.cache import DecodedFrames
+from train.frames.check import check
+from train.frames.data_error import DataError
 from train.frames.datasets import SYNTHETIC, RunFrames, gather
-from train.frames.kitti import DataError
-from train.frames.targets import TargetsOf, from_truth
+from train.frames.frame import Frame, Unlabelled
+from train.frames.memory import Room, default_room
+from train.frames.targets import TargetsOf, from_truth, pair_for_training
 from train.network import checkpoint
 from train.network.contract import normalise
 from train.network.weights import find_weights, start_from
@@ -49,6 +54,7 @@ class Plan:
         micro_batch: how many frames a process has in memory at once; None for its share of a batch.
         folder: of the run.
         resume: go on with the run that is there.
+        cache: bytes that decoded frames may take in each process; None for half of what is free.
         save_every: minutes between checkpoints, besides those at each epoch's end.
         fold: (i, k) for the i-th of k folds, i from 1: what is held out, instead of the preset's share. Such a run is
             evaluated, but not exported.
@@ -61,6 +67,7 @@ class Plan:
     folder: Path
     resume: bool
     save_every: float
+    cache: float | None = None
     fold: tuple[int, int] | None = None
 
     def record(self) -> dict[str, Any]:
@@ -99,15 +106,20 @@ def carry_out(plan: Plan, processes: Processes, export: Export) -> None:
     )
     if plan.resume:
         run_folder.check_frames(folder, frames.fingerprint())
-    training, held = frames.read(teaching(preset, folder, frames, processes))
-    batches = batches_of(training, frames.weights, preset)
+    if processes.first:
+        look_at(frames)
+    processes.any(False)  # the others wait for it
+    room = Room(default_room() if plan.cache is None else plan.cache)
+    targets_of = teaching(preset, folder, frames, processes)
+    batches = batches_of(frames.training, frames.weights, preset, room, targets_of)
     network = new_network(preset)
     if saved is None:
-        images = (normalise(images) for images, _ in islice(batches.made(0), CALIBRATION_BATCHES))
-        log.info(start_from(network, source, images))
+        with closing(batches.made(preset.workers)) as made:
+            images = (normalise(images) for images, _ in islice(made, CALIBRATION_BATCHES))
+            log.info(start_from(network, source, images))
     learner = Learner(preset, network, len(batches), processes, plan.micro_batch)
     share = slice(processes.rank, None, processes.count)
-    validation = {name: pairs[share] for name, pairs in held.items()}
+    validation = {name: DecodedFrames(members[share], Frame.read, room) for name, members in frames.held.items()}
     run = Run(learner, batches, validation, folder, plan.save_every * 60)
     if saved is not None:
         run.resume(*saved)
@@ -143,8 +155,27 @@ def teaching(preset: Preset, folder: Path, frames: RunFrames, processes: Process
     return teacher.targets
 
 
-def batches_of(pairs: list[Pair], weights: list[float], preset: Preset) -> CropBatches:
-    """The preset's batches of these pairs."""
+def look_at(frames: RunFrames) -> None:
+    """Raises DataError where frames are broken, or none of those to train on or to validate on has road in it."""
+    held = [frame for members in frames.held.values() for frame in members]
+    road = check([*frames.training, *held], shown=True)
+    for members, what in ((frames.training, "train"), (held, "validate")):
+        real = [frame for frame in members if frame in road and not isinstance(frame, Unlabelled)]
+        if real and not any(road[frame] for frame in real):
+            example = real[0].ground_truth
+            raise DataError(f"None of the {len(real)} frames to {what} on has a pixel of road, such as {example}.")
+
+
+def batches_of(
+    frames: list[Frame], weights: list[float], preset: Preset, room: Room, targets_of: TargetsOf = from_truth
+) -> CropBatches:
+    """The preset's batches of these frames, which are kept decoded while there is room."""
+
+    @cache
+    def divisor(height: int, width: int) -> int:
+        return reduction(height, width, preset.crops, preset.resize, preset.augmentation)
+
+    pairs = DecodedFrames(frames, partial(pair_for_training, reduction=divisor, targets_of=targets_of), room)
     return CropBatches(pairs, weights, preset.batch_size, preset.crops, preset.resize, preset.augmentation, preset.seed)
 
 

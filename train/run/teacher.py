@@ -13,7 +13,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from train.frames.kitti import DataError, Frame, write_whole
+from train.frames.data_error import DataError
+from train.frames.frame import Frame
+from train.frames.picture_file import write_whole
 from train.frames.scenes import Scene
 from train.frames.targets import from_truth, taught
 from train.score.answers import answers_of

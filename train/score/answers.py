@@ -12,7 +12,8 @@ import numpy as np
 
 from road_seg_node.inference import RoadSegmenter
 from road_seg_node.listing import either_case, listed
-from train.frames.kitti import DataError, Frame, each
+from train.frames.data_error import DataError
+from train.frames.frame import Frame, each
 
 
 class Answers(Protocol):

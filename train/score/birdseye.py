@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from road_seg_node.camera import kitti_calibration
-from train.frames.kitti import DataError, Frame, each
+from train.frames.data_error import DataError
+from train.frames.frame import Frame, each
 
 ROWS, COLUMNS = 800, 400
 METRES = 0.05  # a pixel's side

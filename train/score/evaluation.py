@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from train.frames.kitti import DataError, Frame
+from train.frames.data_error import DataError
+from train.frames.frame import Frame
 from train.score import birdseye
 from train.score.answers import Answers, Predictions
 from train.score.metrics import FIGURES, text

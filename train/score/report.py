@@ -14,7 +14,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from train.frames.kitti import DataError, Frame, write_whole
+from train.frames.data_error import DataError
+from train.frames.frame import Frame
+from train.frames.picture_file import write_whole
 from train.frames.pictures import errors
 from train.score.answers import Answers
 from train.score.metrics import FIGURES, RoadCounts, text

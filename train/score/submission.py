@@ -11,7 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from train.frames.kitti import Frame, read_picture, write_whole
+from train.frames import picture_file
+from train.frames.frame import Frame
+from train.frames.picture_file import write_whole
 from train.score.answers import Answers
 from train.score.birdseye import BirdsEye
 from train.score.tally import BIRDSEYE, PERSPECTIVE
@@ -32,7 +34,7 @@ def write(
     """
     written, views = [], []
     for frame in frames:
-        image = read_picture(frame.image)
+        image = picture_file.read(frame.image)
         pictures = {"road": answers.road(frame, image)}
         if frame in lanes:
             pictures["lane"] = answers.lane(frame, image, pictures["road"])

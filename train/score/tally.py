@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from train.frames.kitti import Frame
+from train.frames.frame import Frame
 from train.frames.threads import in_order
 from train.labels import IGNORE
 from train.score.answers import Answers

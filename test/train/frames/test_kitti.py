@@ -16,15 +16,11 @@ import pytest
 from kitti_folder import add_frame, copied_by_a_mac, stripes
 from PIL import Image  # which comes with matplotlib
 
-from train.frames.kitti import (
-    GROUND_TRUTH_COLOURS,
-    IGNORE,
-    DataError,
-    find_frames,
-    leave_out,
-    read_all,
-    split_validation,
-)
+from train.frames.data_error import DataError
+from train.frames.drives import leave_out, split_validation
+from train.frames.frame import Frame, each
+from train.frames.kitti import GROUND_TRUTH_COLOURS, find_frames
+from train.labels import IGNORE
 from train.score.birdseye import homographies
 
 LABELS = {"road": 1, "not road": 0, "not valid": IGNORE}
@@ -55,7 +51,7 @@ def test_every_pair_is_found_and_labels_are_kittis(folder: Path) -> None:
         ("uu", "000000"),
         ("uu", "000001"),
     ]
-    for image, labels in read_all(frames):
+    for image, labels in map(Frame.read, frames):
         assert image.shape == (30, 40, 3) and labels.shape == (30, 40)
         for i, label in enumerate(LABELS.values()):
             assert (labels[i * 10 : (i + 1) * 10] == label).all()
@@ -71,7 +67,7 @@ def test_hidden_files_are_left_out_and_endings_may_be_capitals(folder: Path) -> 
     copied_by_a_mac(folder)
     frames = find_frames(folder)
     assert [frame.image.name for frame in frames] == [*NAMES[:4], "um_9.png", "um_10.PNG", *NAMES[4:]]
-    assert len(read_all(frames)) == 8
+    assert len([frame.read() for frame in frames]) == 8
     assert frames[5].lane_ground_truth.is_file()
 
 
@@ -169,7 +165,7 @@ def test_a_broken_data_set_is_a_sentence_that_names_the_file(folder: Path, kind:
     break_one(folder, kind)
     with as_nobody(), pytest.raises(DataError, match=named) as raised:
         frames = find_frames(folder)
-        read_all(frames)
+        each(frames, Frame.check)
         homographies(frames[:1])
     assert str(folder) in str(raised.value) and "\n" not in str(raised.value)
 
@@ -179,7 +175,7 @@ def test_all_broken_files_are_named_at_once_up_to_ten(folder: Path) -> None:
         add_frame(folder, f"um_{number:06}.png")
         (folder / "image_2" / f"um_{number:06}.png").write_bytes(b"no picture")
     with pytest.raises(DataError) as raised:
-        read_all(find_frames(folder))
+        each(find_frames(folder), Frame.check)
     lines = str(raised.value).splitlines()
     assert [f"um_{number:06}.png is not" in line for number, line in enumerate(lines[:-1], 4)] == [True] * 10
     assert lines[-1] == "And 6 more such file(s)."
@@ -190,7 +186,7 @@ def test_a_palette_of_kittis_colours_is_read(folder: Path) -> None:
     picture = Image.fromarray(np.arange(30, dtype=np.uint8).repeat(40).reshape(30, 40) // 10, "P")
     picture.putpalette([value for colour in GROUND_TRUTH_COLOURS.values() for value in reversed(colour)])
     picture.save(path)
-    _, labels = read_all(find_frames(folder))[2]
+    _, labels = find_frames(folder)[2].read()
     assert [labels[row, 0] for row in (0, 10, 20)] == list(LABELS.values())
 
 
@@ -242,7 +238,7 @@ def test_one_frame_in_two_files_is_named(folder: Path) -> None:
 def test_kittis_own_frames_are_read(data_folder: Path) -> None:
     frames = find_frames(data_folder / "kitti_road_sample" / "training")
     assert [f.image.name for f in frames] == ["um_000000.png", "um_000001.png"]
-    for image, labels in read_all(frames):
+    for image, labels in map(Frame.read, frames):
         assert image.shape == (375, 1242, 3)
         assert 0.1 < (labels == 1).mean() < 0.4
         assert 0.005 < (labels == IGNORE).mean(), "KITTI's black pixels are not valid, neither road nor not road"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from trainer_process import add_road_frame, train, write_tiny_preset
 
-from train.frames.datasets import split_fold
-from train.frames.kitti import Frame
+from train.frames.drives import split_fold
+from train.frames.frame import Frame
 from train.run.folds import summarise, table
 
 

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from trainer_process import ROOT, add_road_frame, train, write_tiny_preset
 
 from train import preset as presets
-from train.frames.kitti import DataError
+from train.frames.data_error import DataError
 from train.network import checkpoint
 from train.run import run_folder
 

@@ -13,7 +13,8 @@ from tiny_model import write_tiny_model
 from trainer_process import add_road_frame, train, write_tiny_preset
 
 from road_seg_node.inference.segmenter import RoadSegmenter
-from train.frames.kitti import DataError, find_frames
+from train.frames.data_error import DataError
+from train.frames.kitti import find_frames
 from train.labels import CERTAIN
 from train.run.teacher import Teacher
 

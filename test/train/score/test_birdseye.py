@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from kitti_folder import write_calibration
 
-from train.frames.kitti import DataError
+from train.frames.data_error import DataError
 from train.score.birdseye import BirdsEye, homography
 
 
