@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from train.frames.data_error import DataError
 
@@ -121,7 +121,9 @@ def _size(file: BytesIO, path: Path) -> Size:
             length = file.seek(0, os.SEEK_END)
             file.seek(max(0, length - TAIL))
             whole = ENDS[str(picture.format)] in file.read()
-    except (UnidentifiedImageError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno:  # the disk's, not one of Pillow's
+            raise
         raise _damaged(path) from None
     if not whole:
         raise _damaged(path)
