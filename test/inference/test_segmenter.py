@@ -214,6 +214,7 @@ def test_a_bad_file_leaves_the_old_model_running(tmp_path: Path) -> None:
         np.testing.assert_array_equal(segmenter.probability(image), expected_probability(image))
 
 
+@pytest.mark.needs("onnx")
 def test_models_are_exchanged_under_load_without_a_wrong_answer(tmp_path: Path) -> None:
     paths = [write_tiny_model(tmp_path / "m.onnx"), write_square_root_model(tmp_path / "n.onnx")]
     segmenter = RoadSegmenter(paths[0], "cpu")
