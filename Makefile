@@ -16,7 +16,7 @@ help:
 	@echo "make test                 install what training needs too, then lint and run every test"
 	@echo "make lint                 ruff, mypy and codespell only"
 	@echo "make clean                remove what make, the demo, builds and tools have left, and nothing else"
-	@echo "make PYTHON=python3.12 …  with another Python (3.10 to 3.13)"
+	@echo "make PYTHON=python3.12 …  with another Python (3.10 to 3.14)"
 
 demo:
 	@$(ROBOT) python -m road_seg_node.demo "$(INPUT)"

@@ -27,7 +27,7 @@ setup(
         shared("launch", "*.launch.py"),
         shared("config", "*.yaml", "*.xml"),
         shared("rviz", "*.rviz"),
-        shared("models", "*.onnx", "*.md"),
+        shared("models", "*.onnx", "*.md", "LICENSE"),
     ],
     python_requires=">=3.10",
     install_requires=[
@@ -59,7 +59,13 @@ setup(
         "gpu": ["onnxruntime-gpu[cuda,cudnn]>=1.23"],
         "train": ["matplotlib", "onnx>=1.20", "onnxscript==0.7.2", "pyyaml", "tensorboard", "torch==2.13.0", "tqdm"],
         "test": ["pytest"],  # where `colcon test` looks for what runs the tests
-        "dev": ["codespell", "cyclonedds ; platform_machine == 'x86_64'", "mypy", "pytest", "ruff"],
+        "dev": [
+            "codespell",
+            "cyclonedds ; platform_machine == 'x86_64' and python_version < '3.14'",
+            "mypy",
+            "pytest",
+            "ruff",
+        ],
     },
     zip_safe=True,
     author="The road_seg_node authors",

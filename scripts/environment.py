@@ -27,7 +27,7 @@ from venv_folder import ROOT, VENV, Failed, Hopeless, check_ours, noted, remove_
 REQUIREMENTS = ROOT / "requirements"
 VENV_PYTHON = VENV / "bin" / "python"
 LOG = VENV / "install.log"
-OLDEST, NEWEST = (3, 10), (3, 13)
+OLDEST, NEWEST = (3, 10), (3, 14)
 OLDEST_ROS = "jazzy"  # their names are in the order of the alphabet
 # Set by a sourced ROS 2; they would lead a ROS 2 from PyPI to the other one's libraries.
 ROS_VARIABLES = (
@@ -57,7 +57,7 @@ def check_python():
     version = sys.version_info[:2]
     if not OLDEST <= version <= NEWEST:
         raise Failed(
-            f"{sys.executable} is Python {version[0]}.{version[1]}, and this package needs 3.10 to 3.13. Install one "
+            f"{sys.executable} is Python {version[0]}.{version[1]}, and this package needs 3.10 to 3.14. Install one "
             "of them and name it: make PYTHON=python3.12 ..."
         )
 

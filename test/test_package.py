@@ -71,8 +71,11 @@ def test_version_and_licence_are_the_same_everywhere() -> None:
     assert setup_says("name", "version", "license") == [root.findtext("name"), version, root.findtext("license")]
     newest = re.search(r"^(\S+) \(\d{4}-\d\d-\d\d\)$", (REPOSITORY / "CHANGELOG.rst").read_text(), re.MULTILINE)
     assert newest and newest[1] == version
-    assert root.findtext("license") == "Apache-2.0"
-    assert "Apache License" in (REPOSITORY / "LICENSE").read_text()
+    # The code's, then the weights'.
+    licences = {str(entry.text): (REPOSITORY / entry.get("file", "")).read_text() for entry in root.iter("license")}
+    assert list(licences) == ["Apache-2.0", "Research use only"]
+    assert "Apache License" in licences["Apache-2.0"]
+    assert "research" in licences["Research use only"] and "driving" in licences["Research use only"]
 
 
 def test_package_xml_is_of_an_ament_python_package() -> None:

@@ -39,7 +39,7 @@ def _confidence(answer: Answer) -> Image:
 
 def _overlay(answer: Answer) -> Image:
     values = answer.values
-    picture = tint(answer.bgr, answer.mask, values.overlay_colour, values.overlay_opacity)
+    picture = tint(answer.bgr, answer.mask, values.overlay_color, values.overlay_opacity)
     return to_message(picture, "bgr8", answer.header)
 
 

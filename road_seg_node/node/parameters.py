@@ -17,9 +17,11 @@ from road_seg_node.inference.providers import PROVIDERS
 from road_seg_node.node.model_choice import ModelChoice
 from road_seg_node.overlay import COLOUR, OPACITY, Colour
 from road_seg_node.ros.topics import camera_name
+from road_seg_node.ros.unused import given_parameters
 
 MODEL_S_OWN = -1.0  # as a threshold: the one that the model file brings
 TRANSPORTS = ("raw", "compressed")
+OLD_NAMES = {"overlay_colour": "overlay_color"}  # still read
 
 
 class ParameterError(ValueError):
@@ -142,7 +144,7 @@ SETTINGS = (
         special=(MODEL_S_OWN,),
     ),
     Setting(
-        "overlay_colour",
+        "overlay_color",
         "#{2:02x}{1:02x}{0:02x}".format(*COLOUR),
         "Colour of the road on ~/overlay: red, green and blue, each of two hexadecimal digits.",
         live=True,
@@ -269,7 +271,7 @@ class Values:
     image_topics: list[str]
     image_transport: str
     threshold: float | None
-    overlay_colour: Colour
+    overlay_color: Colour
     overlay_opacity: float
     enabled: bool
     max_rate: float
@@ -292,10 +294,15 @@ def declare(node: Node) -> Values:
 
     Raises ParameterError when the node was started with a value that is refused.
     """
+    # Declared without a type, so that what the user gave can be looked at here: rclpy's own refusal is no sentence.
+    untyped = ParameterDescriptor(dynamic_typing=True)
+    renamed = {}
+    for old in OLD_NAMES.keys() & given_parameters(node):
+        renamed[OLD_NAMES[old]] = node.declare_parameter(old, "", untyped).value
+        node.get_logger().warning(f"The parameter {old} is called {OLD_NAMES[old]} now.")
     for setting in SETTINGS:
-        # Declared without a type, so that what the user gave can be looked at here: rclpy's own refusal is no sentence.
-        untyped = ParameterDescriptor(dynamic_typing=True)
-        value = node.declare_parameter(setting.name, setting.default, untyped).value
+        default = renamed.get(setting.name, setting.default)
+        value = node.declare_parameter(setting.name, default, untyped).value
         if isinstance(setting.default, float) and type(value) is int:  # threshold:=1
             value = float(value)
         if not setting.accepts(value):
@@ -312,20 +319,21 @@ def read(node: Node) -> Values:
     values = {setting.name: node.get_parameter(setting.name).value for setting in SETTINGS}
     values["model"] = ModelChoice(values["model"])
     values["threshold"] = None if values["threshold"] == MODEL_S_OWN else values["threshold"]
-    red, green, blue = bytes.fromhex(values["overlay_colour"][1:])
-    values["overlay_colour"] = (blue, green, red)
+    red, green, blue = bytes.fromhex(values["overlay_color"][1:])
+    values["overlay_color"] = (blue, green, red)
     return Values(**values)
 
 
 def _convert(parameters: list[Parameter]) -> list[Parameter]:
-    """Makes `ros2 param set /road_seg threshold 1` mean 1.0."""
+    """Makes `ros2 param set /road_seg threshold 1` mean 1.0, and an old name the new one."""
     floats = {setting.name for setting in SETTINGS if isinstance(setting.default, float)}
-    return [
-        Parameter(parameter.name, value=float(parameter.value))
-        if parameter.name in floats and parameter.type_ == Parameter.Type.INTEGER
-        else parameter
-        for parameter in parameters
-    ]
+    converted = []
+    for parameter in parameters:
+        name = OLD_NAMES.get(parameter.name, parameter.name)
+        if name in floats and parameter.type_ == Parameter.Type.INTEGER:
+            parameter = Parameter(name, value=float(parameter.value))
+        converted.append(Parameter(name, parameter.type_, parameter.value))
+    return converted
 
 
 def _check(parameters: list[Parameter]) -> SetParametersResult:

@@ -383,7 +383,7 @@ def a_storm_of_parameters(rig: Rig) -> None:
         ("threshold", ParameterValue(type=3, double_value=float("nan")), False),
         ("threshold", ParameterValue(type=4, string_value="high"), False),
         ("threshold", ParameterValue(), False),
-        ("overlay_colour", ParameterValue(type=4, string_value="#zzzzzz"), False),
+        ("overlay_color", ParameterValue(type=4, string_value="#zzzzzz"), False),
         ("max_rate", ParameterValue(type=3, double_value=-1.0), False),
         ("image_timeout", ParameterValue(type=3, double_value=1e300), False),
         ("model", ParameterValue(type=4, string_value="/nowhere"), False),

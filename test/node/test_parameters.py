@@ -93,6 +93,17 @@ def test_a_wrong_value_at_start_is_refused(context: Context, values: dict[str, o
     assert sentence in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["overlay_color", "overlay_colour"])
+def test_an_old_name_is_still_read(context: Context, capfd: pytest.CaptureFixture[str], name: str) -> None:
+    road_seg = node(context, **{name: "#ff0000"})
+    assert parameters.declare(road_seg).overlay_color == (0, 0, 255)
+    said = capfd.readouterr().err
+    assert ("The parameter overlay_colour is called overlay_color now." in said) == (name == "overlay_colour")
+    assert road_seg.set_parameters([Parameter(name, value="#00ff00")])[0].successful
+    assert parameters.read(road_seg).overlay_color == (0, 255, 0)
+    assert not road_seg.set_parameters([Parameter(name, value="green")])[0].successful
+
+
 def test_only_the_threshold_changes_while_running(context: Context) -> None:
     road_seg = node(context)
     parameters.declare(road_seg)
