@@ -22,6 +22,7 @@ from train.frames.drives import leave_out, only_drives
 from train.frames.frame import Frame
 from train.frames.kitti import find_frames, find_images
 from train.frames.scenes import scene
+from train.frames.sources import HELP, sources_of
 from train.score import birdseye, submission
 from train.score.answers import Answers, answers_of
 from train.score.evaluation import evaluate, lanes_of
@@ -39,21 +40,27 @@ def scenes(number: int) -> list[Frame]:
 
 def find(options: argparse.Namespace) -> dict[str, list[Frame]]:
     """The frames by the name of their data set."""
-    finder = find_images if options.submission else find_frames
-    found = {folder.resolve(): finder(folder) for folder in options.data}
+    found: dict[tuple[str, Path], list[Frame]] = {}
+    for source in sources_of(options.data):
+        place = source.place.resolve()
+        if source.description is None:
+            finder = find_images if options.submission else find_frames
+            found[f"{place.parent.name}/{place.name}", place] = finder(place)
+        else:
+            training, validation = source.find()
+            found |= {(f"{source.name}, training", place): training, (f"{source.name}, validation", place): validation}
     everything = [frame for frames in found.values() for frame in frames]
     kept = set(only_drives(everything, options.only) if options.only else everything)
     if options.leave_out:
         kept &= set(leave_out(everything, options.leave_out))
-    short = {folder: f"{folder.parent.name}/{folder.name}" for folder in found}
+    names = [name for name, _ in found]
     sets = {}
-    for folder, frames in found.items():
+    for (name, place), frames in found.items():
         frames = [frame for frame in frames if frame in kept]
-        name = short[folder] if list(short.values()).count(short[folder]) == 1 else str(folder)
         if frames:
-            sets[f"{name} ({len(frames)})"] = frames
+            sets[f"{name if names.count(name) == 1 else place} ({len(frames)})"] = frames
     if found and not sets:
-        raise DataError(f"With --only and --leave-out no frame is left of {', '.join(map(str, options.data))}.")
+        raise DataError(f"With --only and --leave-out no frame is left of {', '.join(options.data)}.")
     if options.synthetic:
         sets[f"synthetic ({options.synthetic})"] = scenes(options.synthetic)
     return sets
@@ -76,7 +83,7 @@ def arguments() -> argparse.Namespace:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", type=Path, metavar="FILE", help="a model file (.onnx) or a checkpoint (.pt)")
     source.add_argument("--predictions", type=Path, metavar="DIR", help="8-bit PNGs, such as um_road_000000.png")
-    parser.add_argument("--data", nargs="+", type=Path, default=[], metavar="DIR", help="folders in KITTI's layout")
+    parser.add_argument("--data", nargs="+", default=[], metavar="DATA", help=HELP)
     parser.add_argument("--only", nargs="+", default=[], metavar="DRIVE", help="only these drives")
     parser.add_argument("--leave-out", nargs="+", default=[], metavar="DRIVE", help="all but these drives")
     parser.add_argument("--synthetic", type=int, default=0, metavar="N", help="and N synthetic scenes")

@@ -32,6 +32,7 @@ from export.export import ExportError, export_checkpoint
 from road_seg_node.inference.model_file import ModelFileError
 from road_seg_node.inference.providers import ProviderError
 from train import preset as presets
+from train.frames import sources
 from train.frames.data_error import DataError
 from train.network.checkpoint import CheckpointError
 from train.network.weights import WeightsError
@@ -56,7 +57,7 @@ log = logging.getLogger("train")
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs="+", type=Path, metavar="DIR", help=f"folders in KITTI Road's layout ({KITTI})")
+    parser.add_argument("--data", nargs="+", metavar="DATA", help=f"({KITTI}) {sources.HELP}")
     parser.add_argument("--preset", help="a name in train/presets, or a YAML file (compact)")
     parser.add_argument("--leave-out", nargs="+", metavar="DRIVE", help="drives not to train on")
     parser.add_argument("--synthetic-only", action="store_true", help="train on synthetic scenes, without any data")
@@ -167,13 +168,13 @@ def plan_of(options: argparse.Namespace, processes: Processes) -> Plan:
     elif options.data is None:
         if not KITTI.is_dir():
             raise DataError(KITTI_MISSING)
-        options.data = [KITTI]
+        options.data = [str(KITTI)]
     changeable = ("epochs", "init", "seed", "synthetic_share", "teacher", "workers")
     changes = {name: value for name in changeable if (value := getattr(options, name)) is not None}
     folder = options.run or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(preset_file).stem}"
     return Plan(
         preset=presets.load(preset_file, changes),
-        data=tuple(map(Path, options.data)),
+        data=tuple(options.data),
         left_out=tuple(options.leave_out or ()),
         micro_batch=options.micro_batch,
         folder=processes.agree(folder),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from kitti_folder import add_frame
@@ -132,6 +133,7 @@ def test_without_kitti_it_says_where_to_get_it_and_how_to_try_without(tmp_path: 
         (["--leave-out", "um"], "leaves no frame"),
         (["--resume"], "nothing to resume"),
         (["--init", "vgg16.pth"], "vgg16.pth"),
+        (["--cache", "-1"], "--cache must be at least 0"),
     ],
 )
 def test_a_mistake_is_one_sentence(
@@ -141,6 +143,19 @@ def test_a_mistake_is_one_sentence(
     done = train(*defaults, *options)
     assert done.returncode == 2 and named in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "run" / "best.pt").exists()
+
+
+def test_frames_without_any_road_are_a_sentence(tiny_preset: Path, tmp_path: Path) -> None:
+    for number in range(9):
+        add_road_frame(tmp_path, number)
+        truth = tmp_path / "gt_image_2" / f"um_road_{number:06}.png"
+        picture = cv2.imread(str(truth))
+        picture[..., 0] = 0
+        cv2.imwrite(str(truth), picture)
+    done = train("--data", tmp_path, "--preset", tiny_preset, "--run", tmp_path / "run")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "None of the 6 frames to train on has a pixel of road" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_broken_pictures_are_all_named_before_the_first_epoch(tiny_preset: Path, tmp_path: Path) -> None:

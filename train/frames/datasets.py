@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from train.frames.data_error import DataError
 from train.frames.drives import leave_out, split_fold, split_validation
 from train.frames.frame import Frame, Unlabelled
-from train.frames.kitti import find_frames
 from train.frames.scenes import scene
+from train.frames.sources import sources_of
 
 SCENE_SIZES = ((480, 360), (320, 227), (576, 160), (1242, 375))
 TRAINING_SEED, VALIDATION_SEED = 1_000_000, 2_000_000  # of scenes; the demo's and the tests' seeds are small
@@ -59,7 +57,7 @@ def scenes(count: int, first_seed: int) -> list[Frame]:
 
 
 def gather(
-    folders: Sequence[Path],
+    words: Sequence[str],
     left_out: Sequence[str],
     validation_share: float,
     synthetic_share: float,
@@ -67,26 +65,22 @@ def gather(
     fold: tuple[int, int] | None = None,
     unlabelled: bool = False,
 ) -> RunFrames:
-    """The frames of `folders` without the drives that are left out, and synthetic scenes.
+    """The frames of the data sets that `words` name, see `sources`, and synthetic scenes.
 
-    Held out are a `validation` folder beside a `training` one, else `validation_share` of the folder; or, of a `fold`
-    (number, of how many), that fold of the folder itself. The other two are the preset's, whose files explain them.
-    `unlabelled` takes frames without ground truth too; they are not held out.
+    Held out are the frames that a data set has for that, else `validation_share` of it; or, of a `fold` (number, of how
+    many), that fold of those to train on. The other two are the preset's, whose files explain them. `unlabelled` takes
+    frames without ground truth too; they are not held out.
 
     Raises:
-        DataError: a folder is no data set, or has too few frames; or no frame has ground truth.
+        DataError: a word names no data set, or one with too few frames; or no frame has ground truth.
     """
     frames = RunFrames()
-    # A link's own name and neighbours count, not those of what it leads to.
-    once = {folder.resolve(): Path(os.path.abspath(folder)) for folder in folders}
-    found = {folder: find_frames(folder, unlabelled=unlabelled) for folder in once.values()}
+    found = [(source, *source.find(unlabelled)) for source in sources_of(list(words))]
     if left_out:
-        kept = set(leave_out([f for members in found.values() for f in members], left_out))
-        found = {folder: [f for f in members if f in kept] for folder, members in found.items()}
-    for folder, members in found.items():
-        name = folder.parent.name if folder.name == "training" else folder.name
-        beside = folder.parent / "validation"
-        held = find_frames(beside) if beside.is_dir() and folder.name == "training" else []
+        kept = set(leave_out([frame for _, members, _ in found for frame in members], left_out))
+        found = [(source, [f for f in members if f in kept], held) for source, members, held in found]
+    for source, members, held in found:
+        name = source.name
         held = [frame for frame in held if frame.drive not in left_out]
         without = [frame for frame in members if isinstance(frame, Unlabelled)]
         members = [frame for frame in members if not isinstance(frame, Unlabelled)]
@@ -99,7 +93,7 @@ def gather(
         elif not held:
             members, held = split_validation(members, validation_share)
         if not members or not held:
-            raise DataError(f"{folder} has too few frames left to train on some and validate on others.")
+            raise DataError(f"{source.place} has too few frames left to train on some and validate on others.")
         members += without
         log.info("%s: %d frames to train on, %d held out to validate.", name, len(members), len(held))
         frames.add(name, members, held, folder_weights.get(name, 1.0))

@@ -60,22 +60,23 @@ def size(path: Path) -> Size:
         raise _unreadable(path, error) from None
 
 
-def indices(path: Path) -> np.ndarray:
-    """The numbers in a picture of one channel, uint8 or int32 [H, W], or its colours, uint8 [H, W, 3] RGB.
-
-    Of a picture with a palette the numbers, not the palette's colours.
+def ids(path: Path) -> np.ndarray:
+    """The numbers in a picture of one channel, uint8 or int32 [H, W]; of one with a palette not the palette's colours.
 
     Raises:
-        DataError: it cannot be read, or is no whole PNG or JPEG.
+        DataError: it cannot be read, is no whole PNG or JPEG, or has colours.
     """
-    data = _bytes(path)
     try:
-        with Image.open(BytesIO(data), formats=tuple(ENDS)) as picture:
-            mode = {"1": "L", "P": "P", "L": "L", "I": "I", "I;16": "I"}.get(picture.mode, "RGB")
-            found = np.asarray(picture if picture.mode == mode else picture.convert(mode))
+        with Image.open(BytesIO(_bytes(path)), formats=tuple(ENDS)) as picture:
+            mode, found = picture.mode, np.asarray(picture)
     except (OSError, SyntaxError, ValueError):
         raise _damaged(path) from None
-    return found
+    if found.ndim == 3 and mode.startswith(("RGB", "LA")):
+        grey = found[..., 0]
+        if mode.startswith("RGB") and (found[..., :3] != grey[..., None]).any():
+            raise DataError(f"{path} has colours, but its description has ids. List colours such as '#804080' there.")
+        found = grey
+    return found if found.dtype == np.uint8 else found.astype(np.int32)
 
 
 def write_whole(path: Path, data: bytes) -> None:

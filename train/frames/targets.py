@@ -25,7 +25,7 @@ _OF_LABEL[:2] = 0, CERTAIN
 
 def from_truth(_: Frame, labels: np.ndarray) -> np.ndarray:
     """Targets of a frame's labels uint8 [H, W] (0 not road, 1 road, IGNORE not valid) alone."""
-    return _OF_LABEL[labels]
+    return cv2.LUT(labels, _OF_LABEL)
 
 
 def pair_for_training(frame: Frame, reduction: Reduction, targets_of: TargetsOf) -> Pair:

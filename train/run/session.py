@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from train.frames.data_error import DataError
 from train.frames.datasets import SYNTHETIC, RunFrames, gather
 from train.frames.frame import Frame, Unlabelled
 from train.frames.memory import Room, default_room
+from train.frames.sources import absolute
 from train.frames.targets import TargetsOf, from_truth, pair_for_training
 from train.network import checkpoint
 from train.network.contract import normalise
@@ -49,7 +49,7 @@ class Plan:
 
     Attributes:
         preset: every value of the training.
-        data: folders in KITTI Road's layout; with none, it trains on synthetic scenes alone.
+        data: data sets, see `train.frames.sources`; with none, it trains on synthetic scenes alone.
         left_out: drives not to train or validate on.
         micro_batch: how many frames a process has in memory at once; None for its share of a batch.
         folder: of the run.
@@ -61,7 +61,7 @@ class Plan:
     """
 
     preset: Preset
-    data: tuple[Path, ...]
+    data: tuple[str, ...]
     left_out: tuple[str, ...]
     micro_batch: int | None
     folder: Path
@@ -73,7 +73,7 @@ class Plan:
     def record(self) -> dict[str, Any]:
         """What a resume takes from the folder where its command line does not say it; beside it lies the preset."""
         return {
-            "data": [os.path.abspath(folder) for folder in self.data],
+            "data": [absolute(word) for word in self.data],
             "leave_out": list(self.left_out),
             "micro_batch": self.micro_batch,
             "fold": self.fold,
@@ -183,7 +183,7 @@ def finish(plan: Plan, frames: RunFrames, export: Export) -> None:
     """Export the best checkpoint, and evaluate the model file on the held-out frames, as a robot runs it."""
     model, best = plan.folder / run_folder.MODEL, plan.folder / checkpoint.BEST
     if plan.fold is None:
-        export(best, model, plan.data[0] / "image_2" if plan.data else None)
+        export(best, model, frames.training[0].image.parent if plan.data else None)
     # Synthetic scenes are pooled with nothing real.
     real = {name: members for name, members in frames.held.items() if name != SYNTHETIC} or frames.held
     sets = {f"{name} ({len(members)})": members for name, members in real.items()}

@@ -138,6 +138,25 @@ def test_a_run_that_has_not_begun_ends_with_a_sentence(options: list[str | Path]
     assert said.startswith("train.py: stopped by SIGTERM") and "Traceback" not in said
 
 
+def test_a_frame_broken_in_its_middle_stops_the_run_until_it_is_mended(
+    options: list[str | Path], unkilled: Path, tmp_path: Path
+) -> None:
+    """Its header and its end are whole, so that it is found once it is decoded."""
+    data, run = tmp_path / "frames", tmp_path / "run"
+    shutil.copytree(options[1], data)
+    image = data / "image_2" / "um_000000.png"
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2] + b"\0" * 9 + whole[len(whole) // 2 + 9 :])
+    arguments = ("--data", data, *options[2:], "--run", run)
+    done = train(*arguments)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"{image} is not a PNG or JPEG picture" in done.stderr and "Everything is saved" in done.stderr
+    image.write_bytes(whole)
+    done = train("--run", run, "--resume", "--cache", "0")
+    assert done.returncode == 0, done.stderr
+    assert_same_weights(run / checkpoint.LAST, unkilled / checkpoint.LAST)
+
+
 @pytest.mark.parametrize("workers", [1, 4])
 def test_a_small_shared_memory_changes_nothing(
     options: list[str | Path], unkilled: Path, tmp_path: Path, workers: int

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data sets as a YAML file describes them: where images and ground truth lie, what is road, which drives and splits.
+
+The files in `descriptions/` are such; docs/data.md explains the keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from train.frames.classes import Classes
+from train.frames.data_error import DataError
+
+FOLDER = Path(__file__).parent / "descriptions"
+TRUTHS = ("masks", "polygons", "coco")  # of which a description has one
+KEYS = {*TRUTHS, "images", "drive", "training", "validation", "road", "not_road", "not_valid", "rest", "elsewhere"}
+PLACEHOLDER = re.compile(r"\{(\w+)(?::([^{}]+))?\}|(\*)|([^{*]+)")
+
+
+class Pattern:
+    """A path with named parts, such as `images/{split}/{drive}_{frame}.png`; `*` is a part without a name.
+
+    A part takes as much as it can, at least one character, and never a slash; or what a regular expression says, as of
+    `{frame:[0-9]+}`.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text, self.names = text, []
+        glob, regex = "", ""
+        for name, expression, star, plain in PLACEHOLDER.findall(text):
+            glob += plain.replace("[", "[[]").replace("?", "[?]") if plain else "*"
+            if name and name not in self.names:
+                self.names.append(name)
+                regex += f"(?P<{name}>{expression or '[^/]+'})"
+            else:
+                regex += f"(?P={name})" if name else "[^/]+" if star else re.escape(plain)
+        try:
+            self.glob, self.regex = re.sub(r"\*+", "*", glob), re.compile(regex)
+        except re.error as error:
+            raise ValueError(f"{text} is no pattern: {error}") from None
+
+    def find(self, folder: Path) -> Iterator[tuple[dict[str, str], Path]]:
+        """The files that fit, with their parts, by name; not hidden ones."""
+        for path in sorted(folder.glob(self.glob)):
+            name = path.relative_to(folder).as_posix()
+            parts = self.regex.fullmatch(name)
+            if parts and not name.startswith(".") and "/." not in name:
+                yield parts.groupdict(), path
+
+
+@dataclass(frozen=True, eq=False)
+class Description:
+    """What a YAML file says.
+
+    Attributes:
+        name: of the file.
+        kind: of ground truth: "masks", "polygons" (a JSON file for each image) or "coco" (one for all).
+        images, truths: patterns; None of a COCO file, which names its images.
+        classes: what is road.
+        drive: of the images' parts; None for what stands before the number in an image's name.
+        training, validation: by part, the values that frames of a split have; None where nothing is said.
+        digest: of everything that decides how ground truth is read.
+    """
+
+    name: str
+    kind: str
+    images: Pattern | None
+    truths: Pattern | None
+    classes: Classes
+    drive: str | None
+    training: dict[str, list[str]] | None
+    validation: dict[str, list[str]] | None
+    digest: str
+
+    def split_of(self, parts: dict[str, str]) -> str | None:
+        """Of an image's parts: "training", "validation", or None for neither."""
+        if self.validation is not None and _meets(parts, self.validation):
+            return "validation"
+        return "training" if self.training is None or _meets(parts, self.training) else None
+
+
+def load(name: str) -> Description:
+    """The description `descriptions/<name>.yaml`, or the YAML file `name`.
+
+    Raises:
+        DataError: there is none, or it does not describe a data set.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
+        raise DataError(
+            f"There is no description {path} of a data set. There are {known}; or give a file that ends in .yaml."
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not YAML: {error}") from None
+    try:
+        return _described(path.stem, values)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}. See docs/data.md.") from None
+
+
+def _described(name: str, values: Any) -> Description:
+    """Raises ValueError."""
+    if not isinstance(values, dict):
+        raise ValueError("it must hold a mapping of keys to values")
+    if unknown := sorted(map(str, values.keys() - KEYS)):
+        raise ValueError(f"unknown key(s) {', '.join(unknown)}")
+    kinds = [kind for kind in TRUTHS if kind in values]
+    if len(kinds) != 1:
+        raise ValueError(f"it must have one of {', '.join(TRUTHS)}")
+    (kind,) = kinds
+    classes = Classes(values)
+    if (classes.kind is str) != (kind != "masks"):
+        raise ValueError("classes of polygons are names, those of masks ids or colours")
+    images = truths = None
+    if kind != "coco":
+        images, truths = (_pattern(values, key) for key in ("images", kind))
+        if not truths.names or set(truths.names) - set(images.names):
+            raise ValueError(f"{kind} must share parts such as {{frame}} with images, and have no others")
+    parts = set(images.names) if images else set()
+    drive = values.get("drive", "{drive}" if "drive" in parts else None)
+    if drive is not None and (not isinstance(drive, str) or set(Pattern(drive).names) - parts):
+        raise ValueError("drive must be made of parts of images, such as '{city}_{sequence}'")
+    return Description(
+        name=name,
+        kind=kind,
+        images=images,
+        truths=truths,
+        classes=classes,
+        drive=drive,
+        training=_conditions(values, "training", parts),
+        validation=_conditions(values, "validation", parts),
+        digest=hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest(),
+    )
+
+
+def _pattern(values: dict[str, Any], key: str) -> Pattern:
+    text = values.get(key)
+    if not isinstance(text, str) or not text or text.startswith("/") or ".." in text.split("/"):
+        raise ValueError(f"{key} must be a path in the data set's folder, such as images/{{frame}}.png")
+    return Pattern(text)
+
+
+def _conditions(values: dict[str, Any], key: str, parts: set[str]) -> dict[str, list[str]] | None:
+    conditions = values.get(key)
+    if conditions is None:
+        return None
+    if not isinstance(conditions, dict) or not conditions or set(conditions) - parts:
+        raise ValueError(f"{key} must say which values of which parts of images, such as {{split: train}}")
+    return {
+        part: [str(v) for v in (wanted if isinstance(wanted, list) else [wanted])]
+        for part, wanted in conditions.items()
+    }
+
+
+def _meets(parts: dict[str, str], conditions: dict[str, list[str]]) -> bool:
+    return all(parts[part] in values for part, values in conditions.items())
