@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,7 +190,7 @@ class CropBatches:
         rng.shuffle(indices)
         return np.resize(indices, len(self) * self.batch_size)
 
-    def made(self, threads: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def made(self, threads: int) -> Generator[tuple[Tensor, Tensor], None, None]:
         """The batches from `first` on, made ahead by so many threads; see `in_order`."""
         order = self.order().reshape(-1, self.batch_size)
         return in_order(lambda batch: self.batch(batch, order[batch]), range(self.first, len(self)), threads)

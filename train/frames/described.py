@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,7 @@ class PolygonFrame(DescribedFrame):
 class CocoFrame(DescribedFrame):
     """A frame of a COCO file, `ground_truth`, whose polygons were read from it already."""
 
-    shapes: Shapes
+    shapes: Shapes = field(compare=False)
     drawn_on: Size
 
     def labels(self, ground_truth: Path, size: Size, strict: bool = True) -> np.ndarray:

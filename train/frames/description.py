@@ -33,8 +33,9 @@ class Pattern:
     """
 
     def __init__(self, text: str) -> None:
-        self.text, self.names = text, []
-        glob, regex = "", ""
+        self.text = text
+        self.names: list[str] = []
+        glob = regex = ""
         for name, expression, star, plain in PLACEHOLDER.findall(text):
             glob += plain.replace("[", "[[]").replace("?", "[?]") if plain else "*"
             if name and name not in self.names:

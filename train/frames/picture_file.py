@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -113,7 +114,7 @@ def _decoded(data: bytes, flags: int, path: Path) -> np.ndarray:
     return picture
 
 
-def _size(file: BytesIO, path: Path) -> Size:
+def _size(file: IO[bytes], path: Path) -> Size:
     try:
         with Image.open(file, formats=tuple(ENDS)) as picture:
             width, height = picture.size

@@ -8,7 +8,7 @@ signal of their own, and what one of them raises is raised where its result is a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 AHEAD = 2  # results that wait to be taken, for each thread
 
 
-def in_order(do: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+def in_order(do: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Generator[Result, None, None]:
     """`do` of each item, in the order of the items, made ahead by so many threads; 0: by the caller, when asked.
 
     Closing the iterator waits for what is in hand and leaves out the rest.

@@ -8,7 +8,7 @@ import math
 import signal
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class Run:
         self,
         learner: Learner,
         batches: CropBatches,
-        validation: dict[str, Pairs],
+        validation: Mapping[str, Pairs],
         folder: Path,
         save_every: float = math.inf,
     ) -> None:

@@ -106,7 +106,7 @@ def _count(answers: Answers, frame: Frame, with_lane: bool, homography: np.ndarr
     tally.add(category, road, labels, above)
     if with_lane:
         tally.lanes.add(f"{category}_lane")
-        truth = frame.labels(frame.lane_ground_truth, image, strict=False)
+        truth = frame.labels(frame.lane_ground_truth, labels.shape, strict=False)
         tally.add(f"{category}_lane", answers.lane(frame, image, road), truth, above)
     if own.road.any():
         tally.ranking.append((own.iou(answers.threshold), frame))
