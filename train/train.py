@@ -75,7 +75,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, help="instead of the preset's")
     parser.add_argument("--seed", type=int, help="instead of the preset's")
     parser.add_argument("--synthetic-share", type=float, metavar="SHARE", help="instead of the preset's, 0 to 1")
-    parser.add_argument("--workers", type=int, help="instead of the preset's; a GPU wants more than two cores do")
+    parser.add_argument("--workers", type=int, help="threads that make batches; a GPU wants more than the preset's")
     parser.set_defaults(fold=None)  # a run of a cross-validation has one, and a resume takes it from the run's folder
     options = parser.parse_args()
     if options.cache is not None and not options.cache >= 0:
