@@ -57,7 +57,16 @@ setup(
             "ros-std-srvs",
         ],
         "gpu": ["onnxruntime-gpu[cuda,cudnn]>=1.23"],
-        "train": ["matplotlib", "onnx>=1.20", "onnxscript==0.7.2", "pillow", "pyyaml", "tensorboard", "torch==2.13.0", "tqdm"],
+        "train": [
+            "matplotlib",
+            "onnx>=1.20",
+            "onnxscript==0.7.2",
+            "pillow",
+            "pyyaml",
+            "tensorboard",
+            "torch==2.13.0",
+            "tqdm",
+        ],
         "test": ["pytest"],  # where `colcon test` looks for what runs the tests
         "dev": [
             "codespell",
