@@ -12,10 +12,12 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import fork_server
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -25,6 +27,7 @@ from rcl_interfaces.msg import Parameter, ParameterValue, SetParametersResult
 from rcl_interfaces.srv import SetParameters
 from rclpy.client import Client
 from rclpy.context import Context
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import get_parameter_value
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
@@ -32,10 +35,12 @@ from sensor_msgs.msg import CompressedImage, Image
 from tiny_model import tiny_info, weighted_bytes
 
 from road_seg_node.inference import model_file
+from road_seg_node.ros.dds_profile import variables
 from road_seg_node.ros.ros_domain import discovery_port, unused_domain
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PATIENCE = 30.0  # seconds; a wait this long means that it will not happen
+QUICK_DISCOVERY = dict.fromkeys(variables(), str(REPOSITORY / "test" / "quick_discovery.xml"))
 
 
 def weighted_probability(bgr: np.ndarray) -> np.ndarray:
@@ -43,15 +48,26 @@ def weighted_probability(bgr: np.ndarray) -> np.ndarray:
     return (bgr.astype(np.int32) @ np.array([1, 2, 4]) // 7).astype(np.uint8)
 
 
-def write_weighted_model(path: Path, work: int = 0, **changes: Any) -> Path:
-    """Writes a contract-1 model of weighted_probability; `work` matrix products of 2 GFLOP each make it slow."""
+def write_weighted_model(path: Path, work: int = 0, least: int = 0, **changes: Any) -> Path:
+    """Writes a contract-1 model of weighted_probability.
+
+    `work` matrix products of 2 GFLOP each make it slow on images whose first byte is `least` or more: on all, as it is
+    loaded too, or with 255 on those of slow_scene() alone.
+    """
     golden = weighted_probability(model_file.golden_image())
-    model_file.write_bytes(weighted_bytes(work), tiny_info(name="weighted", golden=golden, **changes), path)
+    model_file.write_bytes(weighted_bytes(work, least), tiny_info(name="weighted", golden=golden, **changes), path)
     return path
 
 
 def scene(width: int = 96, height: int = 64, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def slow_scene(width: int = 96, height: int = 64, seed: int = 1) -> np.ndarray:
+    """On which a model is slow that was written with `least` 255."""
+    bgr = scene(width, height, seed)
+    bgr[0, 0, 0] = 255
+    return bgr
 
 
 def image(bgr: np.ndarray, encoding: str = "bgr8", padding: int = 0) -> Image:
@@ -73,6 +89,11 @@ def pixels(msg: Image) -> np.ndarray:
     return rows.reshape((msg.height, msg.width) if channels == 1 else (msg.height, msg.width, channels))
 
 
+def environment(domain: int) -> dict[str, str]:
+    """Of a ROS program that a test starts: it is soon discovered, and what it says is heard at once."""
+    return {**QUICK_DISCOVERY, **os.environ, "ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1"}
+
+
 class NodeProcess:
     """The node with parameters, remappings and a ROS domain; its log is kept line by line."""
 
@@ -89,14 +110,14 @@ class NodeProcess:
         for name, value in parameters.items():
             ros_arguments += ["-p", f"{name}:={value}"]
         self.lines: list[str] = []
-        self._process = subprocess.Popen(
-            [*within, sys.executable, "-m", "road_seg_node.node.node", *ros_arguments],
-            cwd=checkout,
-            env={**os.environ, "ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        env = environment(domain)
+        self._process: fork_server.Program | subprocess.Popen[str]
+        if checkout == REPOSITORY and not within:
+            self._process = fork_server.ROS.start(REPOSITORY / "test" / "quick_node.py", *ros_arguments, env=env)
+        else:  # where other modules are imported, or in other surroundings
+            command = [*within, sys.executable, "-m", "road_seg_node.node.node", *ros_arguments]
+            pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+            self._process = subprocess.Popen(command, cwd=checkout, env=env, **pipes)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -118,6 +139,8 @@ class NodeProcess:
 
     def wait_for(self, text: str) -> None:
         wait_until(lambda: self.logged(text) or self._process.poll() is not None, f"the log line {text!r}")
+        if self._process.poll() is not None:
+            self._reader.join()
         assert self.logged(text), f"the node ended without saying {text!r}:\n{self.log}"
 
     def send(self, number: signal.Signals) -> None:
@@ -139,6 +162,18 @@ class NodeProcess:
             raise
 
 
+@contextmanager
+def quick_discovery() -> Iterator[None]:
+    """For the first participant in this process: Fast DDS reads a profile once."""
+    missing = QUICK_DISCOVERY.keys() - os.environ.keys()
+    os.environ.update({name: QUICK_DISCOVERY[name] for name in missing})
+    try:
+        yield
+    finally:
+        for name in missing:
+            del os.environ[name]
+
+
 class Planner:
     """Sends images on /image, or compressed ones on /image/compressed, and collects the node's outputs.
 
@@ -149,7 +184,8 @@ class Planner:
         self.domain = domain
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain)
-        self.node = rclpy.create_node("planner", context=self._context)
+        with quick_discovery():
+            self.node = rclpy.create_node("planner", context=self._context)
         self.node_name = name
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
@@ -157,14 +193,24 @@ class Planner:
         self.camera = self.node.create_publisher(of, topic, qos_profile_sensor_data)
         self._seconds = itertools.count(1)
         self.received: dict[str, list[Image]] = {}
-        self._diagnostics: list[dict[str, str]] = []
+        self._reports: deque[tuple[int, dict[str, str]]] = deque(maxlen=100)  # when they were sent, in nanoseconds
         self.stamps: list[int] = []  # of diagnostics, by the node's clock
         self._clients: dict[str, Client] = {}
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-        self._thread = threading.Thread(target=self._executor.spin)
+        self._closed = False
+        self._thread = threading.Thread(target=self._spin)
         self._thread.start()
 
+    def _spin(self) -> None:
+        """As executor.spin(), which would end, and hear nothing more, where a test destroys what it is to wait for."""
+        while not self._closed:
+            try:
+                self._executor.spin_once()
+            except InvalidHandle:
+                continue
+
     def close(self) -> None:
+        self._closed = True
         self._executor.shutdown()
         self._thread.join()
         self.node.destroy_node()
@@ -219,29 +265,33 @@ class Planner:
 
     def counts(self, reached: Callable[[dict[str, int]], bool]) -> dict[str, int]:
         """The frame counts of the first diagnostics, from now on, on which `reached` holds."""
-        self._diagnostics.clear()
+        asked = time.time_ns()
 
         def read() -> dict[str, int]:
-            if not self._diagnostics:
-                return {}
-            prefix = "frames "
-            items = self._diagnostics[-1].items()
+            prefix, items = "frames ", self._newest_report(asked).items()
             return {key.removeprefix(prefix): int(value) for key, value in items if key.startswith(prefix)}
 
         wait_until(lambda: bool(read()) and reached(read()), f"the counts, last {read()}")
         return read()
 
     def diagnostics(self) -> dict[str, str]:
-        self._diagnostics.clear()
-        wait_until(lambda: self._diagnostics, "/diagnostics")
-        return self._diagnostics[-1]
+        """What the node reports of itself now."""
+        asked = time.time_ns()
+        wait_until(lambda: self._newest_report(asked), "/diagnostics")
+        return self._newest_report(asked)
 
-    def _on_diagnostics(self, msg: DiagnosticArray) -> None:
+    def _newest_report(self, asked: int) -> dict[str, str]:
+        """Of those that were made after `asked`, so of those sent since then not the first; {} where there is none."""
+        since = [values for sent, values in tuple(self._reports) if sent > asked]
+        return since[-1] if len(since) > 1 else {}
+
+    def _on_diagnostics(self, msg: DiagnosticArray, info: dict[str, Any]) -> None:
         self.stamps.append(msg.header.stamp.sec)
         for status in msg.status:
             values = {value.key: value.value for value in status.values}
             level = ["OK", "WARN", "ERROR", "STALE"][status.level[0]]
-            self._diagnostics.append({**values, "name": status.name, "message": status.message, "level": level})
+            told = {**values, "name": status.name, "message": status.message, "level": level}
+            self._reports.append((info["source_timestamp"], told))
 
     def set_parameter(self, name: str, value: str) -> SetParametersResult:
         """Sets a parameter of the node as `ros2 param set` does, through its service."""

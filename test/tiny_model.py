@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 MODELS = Path(__file__).parent / "models"
 TINY, WEIGHTED, SLOW = (MODELS / f"{name}.onnx" for name in ("tiny", "weighted", "slow"))
-WORK = 0x0123456789ABCDEF  # stands in SLOW for the number of matrix products
+WORK = 0x0123456789ABCDEF  # stands in SLOW for the number of matrix products,
+FROM = 0x0FEDCBA987654321  # and this for the least first byte of an image on which they are made
 
 
 def expected_probability(bgr: np.ndarray) -> np.ndarray:
@@ -60,13 +61,15 @@ def write_tiny_model(path: str | Path, **changes: Any) -> Path:
     return path
 
 
-def weighted_bytes(work: int) -> bytes:
-    """The weighted model, with `work` matrix products of 2 GFLOP each."""
+def weighted_bytes(work: int, least: int = 0) -> bytes:
+    """The weighted model; with `work` matrix products of 2 GFLOP each on images whose first byte is `least` or more."""
     if not work:
         return WEIGHTED.read_bytes()
-    data, mark = SLOW.read_bytes(), struct.pack("<q", WORK)
-    assert data.count(mark) == 1
-    return data.replace(mark, struct.pack("<q", work))
+    data = SLOW.read_bytes()
+    for mark, value in ((WORK, work), (FROM, least)):
+        assert data.count(struct.pack("<q", mark)) == 1
+        data = data.replace(struct.pack("<q", mark), struct.pack("<q", value))
+    return data
 
 
 def edit(path: Path, old: bytes, new: bytes) -> None:
@@ -156,6 +159,9 @@ def _matrix_products() -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
     constants = {
         "square": np.array([1024, 1024], np.int64),
         "work": np.array(WORK, np.int64),
+        "from": np.array(FROM, np.int64),
+        "first": np.array([0], np.int64),
+        "row": np.array([-1], np.int64),
         "zero": np.array(0, np.float32),
         "all_axes": np.arange(4, dtype=np.int64),
     }
@@ -182,7 +188,13 @@ def _matrix_products() -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
         helper.make_node("Cast", [model_file.INPUT_NAME], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["floats", "all_axes"], ["one"], keepdims=0),
         helper.make_node("Add", ["matrix", "one"], ["first_product"]),
-        helper.make_node("Loop", ["work", "", "first_product"], ["last_product"], body=product),
+        helper.make_node("Reshape", ["pixels", "row"], ["bytes"]),
+        helper.make_node("Gather", ["bytes", "first"], ["first_byte"]),
+        helper.make_node("Cast", ["first_byte"], ["first_number"], to=TensorProto.INT64),
+        helper.make_node("GreaterOrEqual", ["first_number", "from"], ["works"]),
+        helper.make_node("Cast", ["works"], ["one_or_none"], to=TensorProto.INT64),
+        helper.make_node("Mul", ["one_or_none", "work"], ["turns"]),
+        helper.make_node("Loop", ["turns", "", "first_product"], ["last_product"], body=product),
         helper.make_node("ReduceMean", ["last_product"], ["mean_product"], keepdims=0),
         helper.make_node("Mul", ["mean_product", "zero"], ["nothing"]),
         helper.make_node("Cast", ["nothing"], ["integer_nothing"], to=TensorProto.INT32),

@@ -407,8 +407,9 @@ def a_parameter_of_no_type(rig: Rig) -> None:
     parameter = Parameter(name="threshold", value=ParameterValue(type=77))
     for _ in range(5):
         client.call_async(SetParameters.Request(parameters=[parameter]))
-    rig.node.wait_for("A request or message could not be worked on: ValueError")
-    assert sum("could not be worked on: ValueError" in line for line in rig.node.lines) == 1
+    sentence = "A request or message could not be worked on: ValueError: 77 is not"
+    rig.node.wait_for(sentence)
+    assert sum(sentence in line for line in rig.node.lines) == 1
     rig.planner.node.destroy_client(client)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
-from node_process import image, pixels, scene, wait_until, weighted_probability, write_weighted_model
+from node_process import image, pixels, scene, slow_scene, wait_until, weighted_probability, write_weighted_model
 
 CONFIGURE, CLEANUP = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP
 ACTIVATE, DEACTIVATE = Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE
@@ -46,7 +46,7 @@ def test_the_whole_way_and_back_twice(start, planner, model) -> None:
 
 def test_every_frame_is_accounted_for_over_deactivation(start, planner, tmp_path) -> None:
     """The one in work is answered, the one that waits behind it is counted, and nothing is answered afterwards."""
-    start(model=write_weighted_model(tmp_path / "slow.onnx", work=25), provider="cpu")
+    start(model=write_weighted_model(tmp_path / "slow.onnx", work=25, least=255), provider="cpu")
     planner.listen("mask")
     planner.wait_for_camera_link()
     planner.ask(image(scene()))
@@ -54,7 +54,7 @@ def test_every_frame_is_accounted_for_over_deactivation(start, planner, tmp_path
     # Stopped and started between frames, until it once happens while one waits.
     while True:
         for _ in range(3):
-            planner.publish(planner.stamp(image(scene())))
+            planner.publish(planner.stamp(image(slow_scene())))
         planner.counts(lambda counts, seen=before: counts["received"] > seen["received"])
         assert planner.change_state(DEACTIVATE)
         after = planner.counts(lambda counts: True)

@@ -18,6 +18,7 @@ from node_process import (
     image,
     pixels,
     scene,
+    slow_scene,
     wait_until,
     weighted_probability,
     write_weighted_model,
@@ -37,8 +38,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A good part of a second for each frame, so that 30 frames a second are far too many."""
-    return write_weighted_model(tmp_path_factory.mktemp("model") / "slow.onnx", work=25)
+    """A good part of a second for each slow scene."""
+    return write_weighted_model(tmp_path_factory.mktemp("model") / "slow.onnx", work=25, least=255)
 
 
 @pytest.fixture(scope="module")
@@ -101,17 +102,18 @@ def test_newest_frame_wins_when_frames_come_too_fast(start, planner, slow_model)
     before = planner.counts(accounted_for)
     answers = planner.received["probability"]
     answers.clear()
-    sent = [planner.stamp(image(scene(seed=seed))) for seed in range(30)]
+    pictures = [slow_scene(), *(scene(seed=seed) for seed in range(29))]
+    sent = [planner.stamp(image(picture)) for picture in pictures]
     for msg in sent:
         planner.publish(msg)
-        time.sleep(0.03)
+        time.sleep(0.01)
     stamps = [msg.header.stamp.sec for msg in sent]
     wait_until(lambda: answers and answers[-1].header.stamp.sec == stamps[-1], "the last frame's answer")
     answered = [answer.header.stamp.sec for answer in answers]
     assert answered == sorted(set(answered)), "in order, none twice"
     assert stamps[1] not in answered, "a frame that was overtaken while the first was in work"
     for answer in answers:
-        expected = weighted_probability(scene(seed=stamps.index(answer.header.stamp.sec)))
+        expected = weighted_probability(pictures[stamps.index(answer.header.stamp.sec)])
         np.testing.assert_array_equal(pixels(answer), expected)
     counts = planner.counts(accounted_for)
     assert counts["answered"] - before["answered"] == len(answers)
@@ -124,14 +126,15 @@ def accounted_for(counts: dict[str, int]) -> bool:
 
 
 def test_parameters_answer_while_a_frame_is_in_work(start, planner, tmp_path) -> None:
-    """The executor stays free: the service answers before a frame that takes seconds is done."""
-    start(model=write_weighted_model(tmp_path / "very_slow.onnx", work=300), provider="cpu")
+    """The executor stays free: the service answers before a frame that takes minutes is done."""
+    node = start(model=write_weighted_model(tmp_path / "very_slow.onnx", work=10_000, least=255), provider="cpu")
     planner.listen("mask")
     planner.wait_for_camera_link()
-    planner.publish(planner.stamp(image(scene())))
+    planner.publish(planner.stamp(image(slow_scene())))
     planner.counts(lambda counts: counts["received"] == 1)
     assert planner.set_parameter("threshold", "0.25").successful
     assert not planner.received["mask"], "the frame was done first, which shows nothing: give it more work"
+    node.send(signal.SIGKILL)  # or it would finish the frame
 
 
 def test_nothing_is_inferred_while_nobody_listens(start, planner, model) -> None:
@@ -265,9 +268,12 @@ def test_a_signal_in_the_middle_of_inference_ends_the_node_cleanly(start, planne
     planner.listen("mask")
     planner.wait_for_camera_link()
     planner.ask(image(scene()))
-    for _ in range(3):
-        planner.publish(planner.stamp(image(scene())))
-        time.sleep(0.02)
+
+    def in_work(counts: dict[str, int]) -> bool:
+        planner.publish(planner.stamp(image(slow_scene())))
+        return counts["pending"] > 0
+
+    planner.counts(in_work)
     node.send(number)
     time.sleep(0.05)
     node.send(number)  # an impatient second one
