@@ -4,30 +4,22 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from typing import Any
 
+import fork_server
 import rclpy
-from node_process import PATIENCE, REPOSITORY, any_domain
+from node_process import PATIENCE, any_domain, environment, quick_discovery
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 
-def start_camera(domain: int, **parameters: Any) -> subprocess.Popen[str]:
+def start_camera(domain: int, **parameters: Any) -> fork_server.Program:
     arguments = [text for key, value in parameters.items() for text in ("-p", f"{key}:={json.dumps(value)}")]
-    return subprocess.Popen(
-        [sys.executable, "-m", "road_seg_node.camera.camera", "--ros-args", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, "ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    command = ["-m", "road_seg_node.camera.camera", "--ros-args", *arguments]
+    return fork_server.ROS.start(*command, env=environment(domain))
 
 
 class Listener:
@@ -41,7 +33,8 @@ class Listener:
         self.began = time.time()
         self._context = Context()
         rclpy.init(context=self._context, domain_id=self.domain)
-        self._node = rclpy.create_node("listener", context=self._context)
+        with quick_discovery():
+            self._node = rclpy.create_node("listener", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._node.create_subscription(CameraInfo, "camera_info", self.infos.append, QoSProfile(depth=100))
@@ -54,7 +47,7 @@ class Listener:
         self._node.destroy_node()
         rclpy.shutdown(context=self._context)
 
-    def collect(self, camera: subprocess.Popen[str]) -> None:
+    def collect(self, camera: fork_server.Program) -> None:
         """Until the camera ends; it has to wait for a subscriber, so that it is found before it begins."""
         deadline = time.monotonic() + PATIENCE
         try:

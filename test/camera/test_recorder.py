@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fork_server
 import pytest
-from node_process import PATIENCE, REPOSITORY, Planner, image, scene, wait_until, write_weighted_model
+from node_process import PATIENCE, Planner, environment, image, scene, wait_until, write_weighted_model
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image
 
@@ -28,14 +26,8 @@ class RecorderProcess:
 
     def __init__(self, domain: int, **parameters: Any) -> None:
         arguments = [text for key, value in parameters.items() for text in ("-p", f"{key}:={value}")]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "road_seg_node.camera.recorder", "--ros-args", *arguments],
-            cwd=REPOSITORY,
-            env={**os.environ, "ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        command = ["-m", "road_seg_node.camera.recorder", "--ros-args", *arguments]
+        self.process = fork_server.ROS.start(*command, env=environment(domain))
         self.said = ""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -11,8 +11,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
+import fork_server
 import numpy as np
 import pytest
 from node_process import REPOSITORY, any_domain
@@ -27,25 +29,23 @@ from road_seg_node.synthetic_road.scene import Road
 LONG = 180.0  # seconds
 
 
-def start_demo(*arguments: str | Path, within: Sequence[str] = ()) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*within, sys.executable, "-m", "road_seg_node.demo", *map(str, arguments)],
-        cwd=REPOSITORY,
-        env={**os.environ, "ROS_DOMAIN_ID": str(any_domain())},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def start_demo(*arguments: str | Path) -> fork_server.Program:
+    env = {**os.environ, "ROS_DOMAIN_ID": str(any_domain())}
+    return fork_server.ROS.start("-m", "road_seg_node.demo", *arguments, env=env)
 
 
 def run_demo(*arguments: str | Path, within: Sequence[str] = ()) -> tuple[int, str]:
-    demo = start_demo(*arguments, within=within)
+    """Its exit status, and what it said; `within` a command that starts commands."""
+    command = [*within, sys.executable, "-m", "road_seg_node.demo", *map(str, arguments)]
+    env = {**os.environ, "ROS_DOMAIN_ID": str(any_domain())}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    demo = subprocess.Popen(command, cwd=REPOSITORY, env=env, **pipes) if within else start_demo(*arguments)
     try:
         said, _ = demo.communicate(timeout=LONG)
     except subprocess.TimeoutExpired:
         demo.terminate()
         raise
-    return demo.returncode, said
+    return demo.wait(), said
 
 
 def figure(said: str, name: str) -> str:
