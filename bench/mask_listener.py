@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -17,6 +18,10 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.time import Time
 from sensor_msgs.msg import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from road_seg_node.ros import program
 
 
 class MaskListener(Node):
@@ -44,6 +49,7 @@ def main() -> None:
         rclpy.spin(listener)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    program.ignore_signals()
     print(json.dumps({"masks": listener.masks, "reports": listener.reports}), flush=True)
 
 

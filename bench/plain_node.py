@@ -2,7 +2,7 @@
 """The plainest road node that one would write, to be measured beside ours; bench/node.py starts it.
 
 One callback converts as cv_bridge does, calls session.run and publishes the mask; queues have ROS's default depth.
-Only the clock readings, and the line of JSON at the end, are there for the measurement.
+Only the clock readings, and its end with a line of JSON and an alarm, are there for the measurement.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -18,6 +19,10 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.time import Time
 from sensor_msgs.msg import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from road_seg_node.ros import program
 
 THRESHOLD = 0.5
 
@@ -57,6 +62,7 @@ def main() -> None:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    program.ignore_signals()
     print(json.dumps(node.frames), flush=True)
 
 

@@ -25,6 +25,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from road_seg_node.camera.sources import HEIGHT, WIDTH, Drive
+from road_seg_node.ros import program
 from road_seg_node.ros.images import to_message
 from road_seg_node.synthetic_road.scene import Road
 
@@ -72,6 +73,7 @@ def main() -> None:
     late = publish(count)
     print(json.dumps({"sent": count, "late": late}), flush=True)
     time.sleep(1.0)  # what is under way still arrives
+    program.ignore_signals()
     rclpy.try_shutdown()
 
 
