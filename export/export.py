@@ -131,6 +131,7 @@ def export_checkpoint(
     """
     state = load_checkpoint(checkpoint)
     module = RoadProbability(network_of(state), resize or state["preset"]["resize"]).eval()
+    pictures = parity_images(images)  # before what takes long
     with torch.inference_mode():
         golden = module(torch.from_numpy(model_file.golden_image())[None])[0].numpy()
     info = ModelInfo(
@@ -157,7 +158,7 @@ def export_checkpoint(
     candidate = output.with_name(f".{output.stem}.candidate.onnx")
     try:
         model_file.write(to_onnx(module), info, candidate)
-        worst = largest_difference(module, RoadSegmenter(candidate, "cpu"), parity_images(images))
+        worst = largest_difference(module, RoadSegmenter(candidate, "cpu"), pictures)
         if worst > LARGEST_DIFFERENCE:
             raise ExportError(
                 f"ONNX Runtime answers up to {worst} of 255 otherwise than PyTorch (at most {LARGEST_DIFFERENCE} is "

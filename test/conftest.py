@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +40,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         if find_spec(mark.args[0]) is None:
             pytest.skip(f"{mark.args[0]} is not here: pip install {mark.args[0]}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the folder of exported_graphs.py, one for all processes of a run; lets Ctrl-C end what tests start."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a script, and programs inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not hasattr(config, "workerinput"):  # of pytest-xdist
+        os.environ["ROAD_SEG_TEST_GRAPHS"] = tempfile.mkdtemp(prefix="road_seg_test_graphs_")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ["ROAD_SEG_TEST_GRAPHS"], ignore_errors=True))
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ Such a program has its own process, arguments, environment, folder, streams, sig
 `python SCRIPT` or `python -m MODULE`. Not its own are the imports and what is read while they are made, such as
 OMP_NUM_THREADS and PYTHONPATH: a test of these starts an interpreter.
 
-In a test: `fork_server.ROS.start(...)`. This file is the server: it imports the
+In a test: `fork_server.ROS.start(...)` or `fork_server.TRAINER.run(...)`. This file is the server: it imports the
 modules named on its command line, calls those that are MODULE:FUNCTION, and forks for each request on the socket
 that is its first argument.
 """
@@ -149,6 +149,7 @@ class ForkServer:
 ROS = ForkServer(
     "road_seg_node.camera.camera", "road_seg_node.camera.recorder", "road_seg_node.demo.demo", "road_seg_node.node.node"
 )
+TRAINER = ForkServer("export.export", "export.quantize", "train.evaluate", "train.train", "exported_graphs:install")
 
 
 def serve(requests: socket.socket) -> dict[str, Any]:

@@ -16,9 +16,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from exported_graphs import export_checkpoint
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from export.export import export_checkpoint
 from road_seg_node.inference import model_file
 from road_seg_node.synthetic_road.scene import Road
 from train.network.model import VGGFCN8

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
+import exported_graphs
+import fork_server
 import numpy as np
 import pytest
 import torch
@@ -68,7 +68,7 @@ def test_a_file_that_answers_otherwise_is_not_written(
     network = network_of(load_checkpoint(checkpoint))
     with torch.no_grad():
         network.score_top.bias[1] += bias
-    wrong = exporter.to_onnx(RoadProbability(network, resize).eval())
+    wrong = exported_graphs.to_onnx(RoadProbability(network, resize).eval())
     monkeypatch.setattr(exporter, "to_onnx", lambda module: wrong)
     with pytest.raises(ExportError, match=caught_by):
         export_checkpoint(checkpoint, tmp_path / "road.onnx", resize=resize)
@@ -101,8 +101,8 @@ def test_a_bad_checkpoint_is_a_sentence(tmp_path: Path) -> None:
 def test_where_no_model_file_can_be_is_a_sentence(checkpoint: Path, tmp_path: Path, output: str, said: str) -> None:
     (tmp_path / "folder.onnx").mkdir()
     (tmp_path / "file").touch()
-    command = [sys.executable, exporter.__file__, "--checkpoint", checkpoint, "--output", tmp_path / output]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    command = (exporter.__file__, "--checkpoint", checkpoint, "--output", tmp_path / output)
+    done = fork_server.TRAINER.run(*command, timeout=300)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert str(tmp_path / output) in done.stderr and said in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.onnx"]

@@ -14,12 +14,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from exported_graphs import to_onnx
 from kitti_folder import copied_by_a_mac
 from onnx import TensorProto, numpy_helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from tiny_model import tiny_info, write_tiny_model
 
-from export.export import to_onnx
 from export.quantize import LARGEST_LOSS, Pictures, QuantizeError, calibration_pictures, quantize
 from road_seg_node.inference import RoadSegmenter, model_file, road_mask
 from road_seg_node.inference.model_file import ModelFileError

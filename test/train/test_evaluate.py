@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import cv2
+import fork_server
 import numpy as np
 import pytest
 from kitti_folder import copied_by_a_mac, write_calibration
@@ -30,9 +31,8 @@ BGR = np.zeros((256, 3), np.uint8)  # of the labels
 BGR[[1, 0, IGNORE]] = list(GROUND_TRUTH_COLOURS.values())
 
 
-def evaluate(*options: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "train" / "evaluate.py"), *map(str, options)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **environ})
+def evaluate(*options: str | Path) -> subprocess.CompletedProcess[str]:
+    return fork_server.TRAINER.run(ROOT / "train" / "evaluate.py", *options, timeout=300)
 
 
 def save(path: Path, picture: np.ndarray) -> None:
@@ -332,7 +332,9 @@ def test_a_checkpoint_that_is_none_is_a_sentence(kitti: Path) -> None:
 
 def test_a_checkpoint_without_pytorch_is_a_sentence(kitti: Path, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('it is not here')\n")
-    done = evaluate("--model", "best.pt", "--data", kitti / "training", PYTHONPATH=str(tmp_path))
+    command = [sys.executable, ROOT / "train" / "evaluate.py", "--model", "best.pt", "--data", kitti / "training"]
+    environ = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environ, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "best.pt is a checkpoint, which needs PyTorch (it is not here)" in done.stderr
 

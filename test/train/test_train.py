@@ -11,7 +11,7 @@ import cv2
 import pytest
 import torch
 from kitti_folder import add_frame
-from trainer_process import ROOT, add_road_frame, train, write_tiny_preset
+from trainer_process import ROOT, add_road_frame, train, train_by_itself, write_tiny_preset
 
 from road_seg_node.inference import RoadSegmenter
 from train.frames.data_error import DataError
@@ -36,9 +36,9 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_preset: Path, frames: Path) -> tuple[Path, str]:
-    """(run folder, what the trainer printed)."""
+    """(run folder, what the trainer printed) in an interpreter of its own, with the exporter as it is."""
     run = tmp_path_factory.mktemp("runs") / "run"
-    done = train("--data", frames, "--preset", tiny_preset, "--run", run)
+    done = train_by_itself("--data", frames, "--preset", tiny_preset, "--run", run)
     assert done.returncode == 0, done.stderr
     return run, done.stdout
 

@@ -16,9 +16,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from exported_graphs import export_checkpoint
 from torch.nn import functional
 
-from export.export import export_checkpoint
 from road_seg_node.inference import RoadSegmenter, model_file
 from road_seg_node.shipped import COMPACT
 from road_seg_node.synthetic_road.scene import Road
