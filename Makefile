@@ -7,13 +7,14 @@ ALL := $(PYTHON) scripts/environment.py all
 INPUT ?= synthetic
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test lint clean
+.PHONY: help demo setup test soak lint clean
 
 help:
 	@echo "make demo                 find the road in a synthetic drive, in real time over ROS 2"
 	@echo "make demo INPUT=PATH      the same in your own folder of pictures, video or bag"
 	@echo "make setup                install what training needs too into .venv"
 	@echo "make test                 install what training needs too, then lint and run every test"
+	@echo "make soak                 run the long forms of the tests of endurance"
 	@echo "make lint                 ruff, mypy and codespell only"
 	@echo "make clean                remove what make, the demo, builds and tools have left, and nothing else"
 	@echo "make PYTHON=python3.12 …  with another Python (3.10 to 3.14)"
@@ -26,6 +27,9 @@ setup:
 
 test: lint
 	$(ALL) python -m pytest
+
+soak:
+	$(ALL) python -m pytest -s -m soak
 
 lint:
 	$(ALL) python -m ruff check

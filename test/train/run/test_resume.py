@@ -73,14 +73,15 @@ def wait_for_saves(run: Path, number: int, process: subprocess.Popen[str]) -> No
         time.sleep(0.001)
 
 
-def test_a_run_killed_three_times_ends_with_the_same_weights(
-    options: list[str | Path], unkilled: Path, tmp_path: Path
+@pytest.mark.parametrize("kills", [1, *(pytest.param(3, marks=pytest.mark.soak, id=f"3-{n}") for n in range(5))])
+def test_a_run_killed_at_random_moments_ends_with_the_same_weights(
+    options: list[str | Path], unkilled: Path, tmp_path: Path, kills: int
 ) -> None:
     run = tmp_path / "run"
     seed = random.SystemRandom().randrange(1000)
     print(f"seed of the moments: {seed}")  # pytest shows it where the test fails
     moments = random.Random(seed)
-    for kill in range(3):
+    for kill in range(kills):
         process = start(*options, "--run", run, *EVERY_STEP, *(["--resume"] if kill else []))
         wait_for_saves(run, moments.randint(1, 4), process)
         time.sleep(moments.uniform(0, 0.1))  # in a step, a validation, or the writing of a checkpoint
