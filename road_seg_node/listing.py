@@ -17,7 +17,7 @@ def listed(folder: Path, endings: Sequence[str] = ("",)) -> list[Path]:
     um_000000.png. Raises OSError.
     """
     entries = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sorted((path for path in entries if path.name.lower().endswith(tuple(endings))), key=_counted)
+    return sorted((path for path in entries if path.name.lower().endswith(tuple(endings))), key=counted)
 
 
 def either_case(path: Path) -> Path:
@@ -26,7 +26,7 @@ def either_case(path: Path) -> Path:
     return capitals if capitals.exists() and not path.exists() else path
 
 
-def _counted(path: Path) -> tuple[list[str | int], str]:
-    """A key to sort by: text and numbers of the name by turns, then the name, which tells 02 from 2."""
+def counted(path: Path) -> tuple[list[str | int], str]:
+    """A key to sort a folder by: text and numbers of the name by turns, then the name, which tells 02 from 2."""
     parts = re.split(r"([0-9]+)", path.name)
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], path.name

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from road_seg_node.listing import PICTURES, counted
 from train.frames import picture_file, polygons
 from train.frames.data_error import DataError
 from train.frames.description import Description
@@ -89,7 +90,7 @@ def find_described(description: Description, place: Path, unlabelled: bool) -> t
     found: dict[str, list[Frame]] = {"training": [], "validation": []}
     bare = []
     for parts, image in description.images.find(place):
-        if image.suffix.lower() not in picture_file.ENDINGS:
+        if image.suffix.lower() not in PICTURES:
             continue
         key = tuple(parts[name] for name in shared)
         if key in images:
@@ -158,7 +159,7 @@ def _of_coco(description: Description, file: Path) -> list[Frame]:
         drive = drive_of(Path(name))
         return CocoFrame(parent, drive, image.stem, image, file, description, shapes[name], sizes[name])
 
-    return each(sorted(annotated), frame_of)
+    return each(sorted(annotated, key=lambda name: (Path(name).parent, counted(Path(name)))), frame_of)
 
 
 def _first_file(name: str, folders: Iterable[Path]) -> Path | None:

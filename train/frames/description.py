@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from road_seg_node.listing import counted
 from train.frames.classes import Classes
 from train.frames.data_error import DataError
 
@@ -44,13 +45,14 @@ class Pattern:
             else:
                 regex += f"(?P={name})" if name else "[^/]+" if star else re.escape(plain)
         try:
-            self.glob, self.regex = re.sub(r"\*+", "*", glob), re.compile(regex)
+            self.regex = re.compile(regex, re.IGNORECASE)  # endings in either case
         except re.error as error:
             raise ValueError(f"{text} is no pattern: {error}") from None
+        self.glob = re.sub(r"\*+", "*", re.sub(r"\.\w+$", ".*", glob))
 
     def find(self, folder: Path) -> Iterator[tuple[dict[str, str], Path]]:
-        """The files that fit, with their parts, by name; not hidden ones."""
-        for path in sorted(folder.glob(self.glob)):
+        """The files that fit, with their parts, frame2 before frame10; not hidden ones."""
+        for path in sorted(folder.glob(self.glob), key=lambda path: (path.parent, counted(path))):
             name = path.relative_to(folder).as_posix()
             parts = self.regex.fullmatch(name)
             if parts and not name.startswith(".") and "/." not in name:

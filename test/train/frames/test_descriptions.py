@@ -315,6 +315,15 @@ def test_what_has_no_partner_is_named(ids: tuple[Path, Path]) -> None:
         frames_of(path, folder)
 
 
+def test_frames_are_in_counting_order_and_endings_in_either_case(ids: tuple[Path, Path]) -> None:
+    path, folder = ids
+    for name in ("10", "9"):
+        write(folder / "a" / f"{name}.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+        write(folder / "a" / "masks" / f"{name}.png", stripes([0, 1]))
+        (folder / "a" / f"{name}.png").rename(folder / "a" / f"{name}.PNG")
+    assert [frame.image.name for frame in frames_of(path, folder)] == ["0.png", "9.PNG", "10.PNG"]
+
+
 def test_hidden_files_are_no_frames(ids: tuple[Path, Path]) -> None:
     """As a Mac leaves them on a disk that is not its own."""
     path, folder = ids
