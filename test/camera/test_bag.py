@@ -14,11 +14,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from bag_files import info, picture, png, raw, stamped, write_bag, write_ros1_bag
+from bag_files import CompressionMode, info, picture, png, raw, stamped, write_bag, write_ros1_bag
 from camera_process import Listener, start_camera
 from kitti_folder import copied_by_a_mac
 from node_process import PATIENCE, any_domain
-from rosbags.rosbag2 import CompressionMode
 from std_msgs.msg import Header
 
 from road_seg_node.camera.camera import LONGEST_PAUSE
