@@ -114,6 +114,7 @@ def export_checkpoint(
     resize: dict[str, Any] | None = None,
     images: Path | None = None,
     licence: str = UNSTATED_LICENCE,
+    threshold: float | None = None,
 ) -> ModelInfo:
     """Write `output` from `checkpoint`; nothing is left at `output` where the proof fails.
 
@@ -123,12 +124,15 @@ def export_checkpoint(
         resize: another policy or size than the preset's.
         images: folder of real frames for the parity check, beside noise and synthetic roads.
         licence: of the weights, for the metadata.
+        threshold: from which probability a pixel is road, 0 to 1, instead of the best on the run's own validation.
 
     Raises:
         CheckpointError: the checkpoint is no good.
-        ExportError: the name of `output` is no good, or ONNX Runtime answers otherwise than PyTorch.
+        ExportError: `threshold` or the name of `output` is no good, or ONNX Runtime answers otherwise than PyTorch.
         OSError: `output` cannot be written.
     """
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ExportError(f"--threshold is {threshold:g}, but it must be from 0 to 1.")
     state = load_checkpoint(checkpoint)
     module = RoadProbability(network_of(state), resize or state["preset"]["resize"]).eval()
     pictures = parity_images(images)  # before what takes long
@@ -138,7 +142,7 @@ def export_checkpoint(
         name=output.stem,
         architecture=module.network.architecture,
         resize=module.resize,
-        threshold=state["metrics"]["threshold"],
+        threshold=state["metrics"]["threshold"] if threshold is None else threshold,
         metrics=state["metrics"],
         dataset=", ".join(state["datasets"]),
         licence=licence,
@@ -182,11 +186,15 @@ def main() -> None:
     parser.add_argument("--size", metavar="WxH", help="network size with --resize: 576x160, or 576 for keep_aspect; "
                         "keep_area keeps the number of pixels")  # fmt: skip
     parser.add_argument("--images", type=Path, help="folder of real frames for the parity check")
+    parser.add_argument("--threshold", type=float, help="0 to 1, instead of the best on the run's validation: what is "
+                        "best on data sets that training left out holds better on new streets")  # fmt: skip
     parser.add_argument("--licence", default=UNSTATED_LICENCE, help="of the weights, for the metadata")
     options = parser.parse_args()
     try:
         resize = resize_from(options.resize, options.size)
-        export_checkpoint(options.checkpoint, options.output, resize, options.images, options.licence)
+        export_checkpoint(
+            options.checkpoint, options.output, resize, options.images, options.licence, options.threshold
+        )
     except (CheckpointError, ExportError) as error:
         sys.exit(f"export.py: {error}")
     except OSError as error:

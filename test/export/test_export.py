@@ -40,7 +40,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "policy", [{"policy": "keep_aspect", "width": 96}, {"policy": "stretch", "width": 160, "height": 64}]
+    "policy", [{"policy": "keep_area", "pixels": 6144}, {"policy": "stretch", "width": 160, "height": 64}]
 )
 def test_file_answers_as_pytorch_at_any_size_and_batch(
     checkpoint: Path, tmp_path: Path, policy: dict[str, int | str]
@@ -78,6 +78,12 @@ def test_a_file_that_answers_otherwise_is_not_written(
 def test_a_folder_without_pictures_is_not_taken_for_a_proof(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="nowhere"):
         export_checkpoint(checkpoint, tmp_path / "road.onnx", images=tmp_path / "nowhere")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_threshold_that_is_no_probability_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="from 0 to 1"):
+        export_checkpoint(checkpoint, tmp_path / "road.onnx", threshold=58.8)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -123,6 +129,7 @@ def test_hidden_files_among_the_pictures_are_left_out(tmp_path: Path) -> None:
         (None, None, None),
         ("stretch", "576x160", {"policy": "stretch", "width": 576, "height": 160}),
         ("keep_aspect", "576", {"policy": "keep_aspect", "width": 576}),
+        ("keep_area", "640x192", {"policy": "keep_area", "pixels": 122880}),
     ],
 )
 def test_resize_options(policy: str | None, size: str | None, expected: dict[str, int | str] | None) -> None:
@@ -130,7 +137,8 @@ def test_resize_options(policy: str | None, size: str | None, expected: dict[str
 
 
 @pytest.mark.parametrize(
-    ("policy", "size"), [("stretch", "576"), ("keep_aspect", "500"), (None, "576"), ("stretch", None)]
+    ("policy", "size"),
+    [("stretch", "576"), ("keep_aspect", "500"), ("keep_area", "640"), (None, "576"), ("stretch", None)],
 )
 def test_wrong_resize_options_are_refused(policy: str | None, size: str | None) -> None:
     with pytest.raises(ExportError, match="multiples of 32"):
