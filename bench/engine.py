@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RoadSegmenter beside every other way of running the same network, in one table; bench/README.md says how to read it.
+"""RoadSegmenter beside every other way to run the same network, in one table; docs/benchmarks.md explains it.
 
     .venv/bin/python bench/engine.py --models ~/bench_models --calibration data/camvid_road/training --json engine.json
 
 Every engine has a process of its own. They take turns, a few frames each, round after round, so that whatever else the
-machine does hits all alike, and while one works the others wait.
+machine does affects all of them alike. While one works, the others wait.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from road_seg_node.shipped import shipped_file
 
 SHIPPED = "models/road_seg_compact.onnx"
 GIB = 1 << 30
-WAITING = 0.2  # seconds of processor time between two turns that are told
+WAITING = 0.2  # seconds of CPU time between two turns that are told
 HEADER = (
     f"{'scope':12} {'engine':24} {'prec.':5} {'median ms':>9} {'p99 ms':>8} {'peak MB':>7} {'CPU s':>6} "
     f"{'largest':>7} {'mean':>5} {'GFLOP/s':>7} {'roofline':>8}"
@@ -149,13 +149,13 @@ def comparisons(rows: list[dict[str, Any]]) -> Iterator[str]:
             yield f"{engine} {asked}: before and after the network {whole - bare:.2f} ms (whole less bare network)"
     for row in rows:
         if row["waiting_cpu_s"] > WAITING:
-            seconds = f"{row['waiting_cpu_s']:.1f} s of processor time"
+            seconds = f"{row['waiting_cpu_s']:.1f} s of CPU time"
             yield f"{row['engine']} {row['asked']} took {seconds} while it waited, which the others then lacked"
     for asked in ("fp32", "int8"):
         ours, bare = (time.get((engine, asked, "whole")) for engine in ("RoadSegmenter cpu", "session.run cpu"))
         if ours is not None and bare is not None:
             added = ours - bare
-            yield f"RoadSegmenter adds {added:.2f} ms ({added / bare:.1%}) to session.run, {asked} on the processor"
+            yield f"RoadSegmenter adds {added:.2f} ms ({added / bare:.1%}) to session.run, {asked} on the CPU"
     best = min((row for row in rows if row["engine"].startswith("RoadSegmenter")), key=median_of, default=None)
     if best is None:
         return
@@ -183,7 +183,7 @@ def versions() -> str:
 
 def processor() -> str:
     found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return found[1] if found else "unknown processor"
+    return found[1] if found else "unknown CPU"
 
 
 def in_a_process(function: Any, *arguments: Any) -> Any:
@@ -225,21 +225,21 @@ def main() -> None:
         "--model",
         action="append",
         metavar="FILE",
-        help=f"a model file; may be given several times ({FULL}, which is made, and {SHIPPED})",
+        help=f"a model file; may be repeated (default: {FULL}, which is created, and {SHIPPED})",
     )
-    parser.add_argument("--checkpoint", action="append", type=Path, default=[], help="what a FILE was exported from")
-    parser.add_argument("--models", type=Path, metavar="DIR", help="keep what is made here (a folder that is removed)")
-    parser.add_argument("--calibration", type=Path, metavar="DIR", help="frames to make int8 files with")
+    parser.add_argument("--checkpoint", action="append", type=Path, default=[], help="the checkpoint of a FILE")
+    parser.add_argument("--models", type=Path, metavar="DIR", help="keep created models here (default: removed)")
+    parser.add_argument("--calibration", type=Path, metavar="DIR", help="frames to calibrate int8 files with")
     parser.add_argument(
         "--only",
         type=pattern,
         default="",
         metavar="PATTERN",
-        help='a regular expression: only rows with it in "model engine precision scope"',
+        help='only rows whose "model engine precision scope" matches this regular expression',
     )
-    parser.add_argument("--rounds", type=int, default=10, help="turns of each row (10)")
-    parser.add_argument("--frames", type=int, default=20, help="frames in each turn (20)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
+    parser.add_argument("--rounds", type=int, default=10, help="turns of each row (default: 10)")
+    parser.add_argument("--frames", type=int, default=20, help="frames in each turn (default: 20)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
     options = parser.parse_args()
     if min(options.rounds, options.frames) < 1:
         parser.error("--rounds and --frames must be 1 or more")

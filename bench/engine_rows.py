@@ -123,7 +123,7 @@ def open_onnxruntime(row: Row) -> tuple[Answer, str]:
         onnxruntime.preload_dlls()
     session = onnxruntime.InferenceSession(row.file, providers=[provider])
     if provider not in session.get_providers():
-        raise CannotCompareError("ONNX Runtime does not get CUDA to work here, and took the processor")
+        raise CannotCompareError("ONNX Runtime cannot use CUDA here, and fell back to the CPU")
     given = {session.get_inputs()[0].name: _batch(row)}
     # CUDA multiplies in TF32 unless told otherwise.
     precision = "tf32" if row.device == "cuda" else row.precision

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast the trainer reads data sets of several sizes, and in how much memory; bench/README.md says how to read it.
+"""How fast the trainer reads data sets of several sizes, and in how much memory; docs/benchmarks.md explains it.
 
     .venv/bin/python bench/loader.py --frames 300 3000 30000 --cache 1 --json loader.json
 

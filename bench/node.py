@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the camera to the mask over real DDS: the node beside the plainest one that one would write.
+"""From the camera to the mask over real DDS: the node beside the plainest one you could write.
 
     .venv/bin/python bench/node.py --rates 10,30,60 --seconds 60 --json node.json
 
-Camera, node and listener are three processes. bench/README.md says how to read the table.
+Camera, node and listener are three processes. docs/benchmarks.md explains the table.
 """
 
 from __future__ import annotations
@@ -167,13 +167,13 @@ def line(row: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rates", default="10,30,60", help="of the camera, in Hz (10,30,60)")
-    parser.add_argument("--seconds", type=float, default=60.0, help="length of each run (60)")
+    parser.add_argument("--rates", default="10,30,60", help="of the camera, in Hz (default: 10,30,60)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of each run (default: 60)")
     parser.add_argument(
-        "--model", type=Path, default=shipped_file(COMPACT), help="a model file (the shipped one)"
+        "--model", type=Path, default=shipped_file(COMPACT), help="a model file (default: the shipped one)"
     )
-    parser.add_argument("--only", default="", help="a regular expression that the names of the nodes must have in them")
-    parser.add_argument("--json", type=Path, help="write the rows there")
+    parser.add_argument("--only", default="", help="only nodes whose name matches this regular expression")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
     options = parser.parse_args()
     rates = [float(rate) for rate in options.rates.split(",")]
     print(f"{WIDTH}x{HEIGHT} bgr8, {options.seconds:g} s each, {os.cpu_count()} cores, {options.model.name}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the shape of a camera's picture does to the time of a model; bench/README.md says how to read it.
+"""How the shape of a camera's picture affects a model's time; docs/benchmarks.md explains it.
 
     .venv/bin/python bench/shapes.py [--model FILE.onnx ...] [--provider openvino]
 """
@@ -36,10 +36,10 @@ def milliseconds(segmenter: RoadSegmenter, image: np.ndarray, frames: int) -> li
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", nargs="+", type=Path, help="model files; the shipped ones")
-    parser.add_argument("--provider", default="auto", help="auto, tensorrt, cuda, openvino or cpu (auto)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns that each shape has (5)")
-    parser.add_argument("--frames", type=int, default=20, help="frames of a turn (20)")
+    parser.add_argument("--model", nargs="+", type=Path, help="model files (default: the shipped ones)")
+    parser.add_argument("--provider", default="auto", help="auto, tensorrt, cuda, openvino or cpu (default: auto)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each shape (default: 5)")
+    parser.add_argument("--frames", type=int, default=20, help="frames in each turn (default: 20)")
     options = parser.parse_args()
     models = options.model or sorted(shipped_file("models").glob("*.onnx"))
     images = {f"{width}x{height}": Road(7).render(width, height)[0] for width, height in SIZES}

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node for a long time, its model loaded again every ten seconds, listeners coming and going every second.
+"""Run the node for a long time, with a reload every ten seconds and listeners that come and go every second.
 
     .venv/bin/python bench/soak.py --minutes 20 --json soak.json
 
-Ends with 1 where its memory grew by more than 10 MB after the first minute, a frame has no fate, or a reload failed.
+Exits with 1 if its memory grew by over 10 MB after the first minute, a frame is unaccounted for, or a reload failed.
 """
 
 from __future__ import annotations
@@ -131,10 +131,10 @@ def soak(minutes: float, rate: float, model: Path) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=20.0, help="for how long (20)")
-    parser.add_argument("--rate", type=float, default=30.0, help="of the camera, in Hz (30)")
-    parser.add_argument("--model", type=Path, default=shipped_file(COMPACT), help="the model file (shipped)")
-    parser.add_argument("--json", type=Path, help="write the result there")
+    parser.add_argument("--minutes", type=float, default=20.0, help="how long (default: 20)")
+    parser.add_argument("--rate", type=float, default=30.0, help="of the camera, in Hz (default: 30)")
+    parser.add_argument("--model", type=Path, default=shipped_file(COMPACT), help="default: the shipped model")
+    parser.add_argument("--json", type=Path, help="write the result to this file")
     options = parser.parse_args()
     found = soak(options.minutes, options.rate, options.model)
     print(json.dumps(found, indent=1))

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trainer beside the plainest PyTorch loop, on the same network and frames; bench/README.md says how to read it.
+"""The trainer beside the plainest PyTorch loop, on the same network and frames; docs/benchmarks.md explains it.
 
     .venv/bin/python bench/train.py --preset compact --data data/data_road/training --json train.json
 
 Each row has a network of its own. They take turns, a few steps each, round after round, so that whatever else the
-machine does hits all alike.
+machine does affects all of them alike.
 """
 
 from __future__ import annotations
@@ -194,14 +194,14 @@ def compare(preset: Preset, frames: list[Frame], options: argparse.Namespace) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="compact", help="a name in train/presets, or a YAML file (compact)")
+    parser.add_argument("--preset", default="compact", help="name in train/presets, or YAML file (default: compact)")
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help=f"a folder in KITTI's layout ({SCENES} synthetic scenes)"
+        "--data", type=Path, metavar="DIR", help=f"a folder in KITTI's layout (default: {SCENES} synthetic scenes)"
     )
     parser.add_argument("--rows", nargs="+", choices=KINDS, default=[*KINDS][:-1], help=f"all but '{COMPILED}'")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each row (5)")
-    parser.add_argument("--steps", type=int, default=8, help="steps of a turn that count (8)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each row (default: 5)")
+    parser.add_argument("--steps", type=int, default=8, help="steps counted in each turn (default: 8)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the table to FILE")
     options = parser.parse_args()
     if options.rounds < 1 or options.steps < 1:
         parser.error("--rounds and --steps must be at least 1")

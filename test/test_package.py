@@ -19,7 +19,6 @@ import pytest
 import yaml
 from node_process import any_domain
 
-from road_seg_node.node.frame_accounts import STAGES, Fate
 from road_seg_node.node.parameters import SETTINGS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -242,30 +241,6 @@ def test_rviz_lays_out_its_window() -> None:
         assert len(text).to_bytes(4, "big") + text in state
         assert window[name] == {"collapsed": False}
     assert len(pictures) == 3
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/troubleshooting.md", "CONTRIBUTING.md", "bench/README.md"])
-def test_links_within_the_repository_lead_somewhere(page: str) -> None:
-    path = REPOSITORY / page
-    links = re.findall(r"\]\(([^)#][^)]*)\)", path.read_text())
-    local = [link for link in links if "://" not in link]
-    for link in local:
-        file, _, heading = link.partition("#")
-        target = (path.parent / file).resolve()
-        assert target.exists(), link
-        if heading:
-            headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
-            assert heading in {re.sub(r"[^a-z0-9 -]", "", text.lower()).replace(" ", "-") for text in headings}, link
-
-
-def test_troubleshooting_names_what_diagnostics_say() -> None:
-    text = (REPOSITORY / "docs" / "troubleshooting.md").read_text()
-    named = set(re.findall(r"`frames ([a-z ]+)`", text))
-    assert named - {"received", "pending"} <= {fate.value for fate in Fate}
-    stages = set(re.findall(r"`([a-z]+) p50`", text))
-    assert stages and stages <= set(STAGES)
-    parameters = set(re.findall(r"ros2 param [gs]et /road_seg (\w+)", text))
-    assert parameters and parameters <= {setting.name for setting in SETTINGS}
 
 
 def test_ci_script_can_be_run() -> None:

@@ -81,8 +81,8 @@ def test_torchrun_trains_as_one_process_does(tmp_path: Path) -> None:
 
 def test_the_documented_line_works_where_the_hosts_name_has_no_address(tmp_path: Path) -> None:
     """torchrun alone, and with --standalone alone, waits there for ever."""
-    line = re.search(r"`(torchrun [^`]*) train/train.py --run-folder", (ROOT / "README.md").read_text())
-    assert line, "the README no longer says how to train in two processes"
+    line = re.search(r"`(torchrun [^`]*) train/train.py --run-folder", (ROOT / "docs" / "training.md").read_text())
+    assert line, "docs/training.md no longer says how to train in two processes"
     renamed = ["unshare", "--uts", "sh", "-c", 'hostname nowhere.invalid && exec "$@"', "sh"]
     if shutil.which("unshare") is None or subprocess.run([*renamed, "true"], check=False).returncode:
         pytest.skip("a host's name of its own needs `unshare --uts`, which is not there or not allowed here")
