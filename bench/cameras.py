@@ -3,7 +3,7 @@
 
     .venv/bin/python bench/cameras.py --cameras 2,4 --rates 10,15 --seconds 20 --json cameras.json
 
-Every camera and every node is a process, and so is the listener to all masks. bench/README.md says how to read it.
+Every camera and every node is a process, and so is the listener to all masks. docs/benchmarks.md explains it.
 """
 
 from __future__ import annotations
@@ -124,11 +124,11 @@ def line(row: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cameras", default="2,4", help="how many (2,4)")
-    parser.add_argument("--rates", default="10,15", help="of each camera, in Hz (10,15)")
-    parser.add_argument("--seconds", type=float, default=20.0, help="length of each run (20)")
-    parser.add_argument("--model", type=Path, default=shipped_file(COMPACT), help="a model file (the shipped one)")
-    parser.add_argument("--json", type=Path, help="write the rows there")
+    parser.add_argument("--cameras", default="2,4", help="how many (default: 2,4)")
+    parser.add_argument("--rates", default="10,15", help="of each camera, in Hz (default: 10,15)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of each run (default: 20)")
+    parser.add_argument("--model", type=Path, default=shipped_file(COMPACT), help="default: the shipped model")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
     options = parser.parse_args()
     print(f"{WIDTH}x{HEIGHT} bgr8, {options.seconds:g} s each, {os.cpu_count()} cores, {options.model.name}")
     print(HEADER, flush=True)

@@ -111,12 +111,12 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", nargs="+", type=int, default=[300, 3000], metavar="N", help="of each data set")
-    parser.add_argument("--cache", type=float, default=1.0, metavar="GB", help="of decoded frames (1)")
-    parser.add_argument("--images", type=int, default=6000, metavar="N", help="of an epoch, at most (6000)")
-    parser.add_argument("--preset", default="compact", help="a name in train/presets, or a YAML file (compact)")
-    parser.add_argument("--workers", type=int, metavar="N", help="threads, instead of the preset's")
+    parser.add_argument("--cache", type=float, default=1.0, metavar="GB", help="of decoded frames (default: 1)")
+    parser.add_argument("--images", type=int, default=6000, metavar="N", help="the most an epoch has (default: 6000)")
+    parser.add_argument("--preset", default="compact", help="a name in train/presets, or a YAML file")
+    parser.add_argument("--workers", type=int, metavar="N", help="threads; overrides the preset")
     parser.add_argument("--scratch", type=Path, help="where the frames are written, 0.2 GB a thousand (the system's)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the table to FILE")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)  # a data set, in a process of its own
     options = parser.parse_args()
     if min(*options.frames, options.images) < 1:

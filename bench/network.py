@@ -108,7 +108,7 @@ def main() -> None:
     small.write("".join(line for line in lines if not any(f"<{name}>" in line for name in BUFFERS)))
     small.flush()
     profiles = {
-        "none: Fast DDS as it comes": None,
+        "none: default settings": None,
         "the shipped one, but usual buffers": Path(small.name),
         "the shipped one": shipped,
     }

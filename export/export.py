@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Export a checkpoint of the trainer as a model file of contract 1, proved against PyTorch.
+"""Export a checkpoint of the trainer as a model file of contract 1, and verify it against PyTorch.
 
     python export/export.py --checkpoint runs/NAME/best.pt --output road_seg.onnx
 """
@@ -182,7 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt of a run")
     parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write")
-    parser.add_argument("--resize", choices=("stretch", "keep_aspect", "keep_area"), help="instead of the preset's")
+    parser.add_argument("--resize", choices=("stretch", "keep_aspect", "keep_area"), help="overrides the preset")
     parser.add_argument("--size", metavar="WxH", help="network size with --resize: 576x160, or 576 for keep_aspect; "
                         "keep_area keeps the number of pixels")  # fmt: skip
     parser.add_argument("--images", type=Path, help="folder of real frames for the parity check")

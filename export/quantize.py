@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model file with its convolutions in int8 (for processors) or fp16 (for GPUs), measured against the float file.
+"""Convert a model file to int8 (for CPUs) or fp16 (for GPUs), and measure what that costs in accuracy.
 
     python export/quantize.py --model road_seg.onnx --output road_seg.int8.onnx \\
         --calibration data/data_road/training --validation camvid_road/validation
     python export/quantize.py --precision fp16 --model road_seg.onnx --output road_seg.fp16.onnx --validation DIR
 
-Lowered are the convolutions that end in a ReLU, which do nearly all of the arithmetic, and the pooling between them.
+Converted are the convolutions that end in a ReLU, which do nearly all of the arithmetic, and the pooling between them.
 The scores, the upsampling, the sigmoid and both resizings stay in fp32.
 """
 
@@ -287,9 +287,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="the float model file (.onnx)")
     parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write")
-    parser.add_argument("--precision", choices=PRECISIONS, default="int8", help="int8 for processors, fp16 for GPUs")
+    parser.add_argument("--precision", choices=PRECISIONS, default="int8", help="int8 for CPUs, fp16 for GPUs")
     parser.add_argument(
-        "--calibration", nargs="+", type=Path, default=[], metavar="DIR", help="folders of frames, for int8"
+        "--calibration", nargs="+", type=Path, default=[], metavar="DIR", help="folders of frames; int8 needs them"
     )
     parser.add_argument(
         "--validation",
@@ -297,13 +297,13 @@ def main() -> None:
         type=Path,
         default=[],
         metavar="DIR",
-        help="folders in KITTI's layout (`validation` beside the calibration's folder, where there is one)",
+        help="folders in KITTI's layout (default: `validation` beside the calibration folder, if there is one)",
     )
     parser.add_argument(
-        "--keep-float", nargs="+", default=[], metavar="LAYER", help="convolutions to leave, as network.features.0"
+        "--keep-float", nargs="+", default=[], metavar="LAYER", help="convolutions to leave (network.features.0)"
     )
     parser.add_argument(
-        "--largest-loss", type=float, default=LARGEST_LOSS, metavar="IOU", help=f"of road IoU (default {LARGEST_LOSS})"
+        "--largest-loss", type=float, default=LARGEST_LOSS, metavar="IOU", help=f"of road IoU (default: {LARGEST_LOSS})"
     )
     options = parser.parse_args()
     if not options.validation:

@@ -2,7 +2,7 @@
 """Starts the node, and where asked a camera, a recorder and RViz. Its arguments: add --show-args to the command.
 
 For several cameras give image_topics; or, for a process each, include it several times, each with another namespace
-and in a GroupAction of its own, see README.
+and in a GroupAction of its own, see docs/launch.md.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from road_seg_node.shipped import PACKAGE, shipped_file
 
 NONE = "none"
 RESPAWN_DELAY = 0.5  # seconds, so that a node that cannot start does not fill the log
-PARAMS_FILE_S = "Empty: the params file's."
+PARAMS_FILE_S = "Empty: as in the params file."
 LEVELS = ["debug", "info", "warn", "error", "fatal"]
 BOOLEAN = ["true", "false"]
 # Arguments that launch itself takes from any launch file's.
@@ -45,23 +45,23 @@ WITH_PARENT = ("setpriv", "--pdeathsig", "TERM")
 # Parameters of the node that are arguments too, for they differ from robot to robot: name, what a text becomes,
 # description.
 PARAMETERS = (
-    ("image_topics", str.split, "Topics of several cameras, with spaces between, which one node answers in turn."),
-    ("model", str, "compact, full, or a model file's path. Empty: the params file's, else by the provider."),
-    ("threshold", float, f"A pixel is road where its probability is at least this; -1: the model's. {PARAMS_FILE_S}"),
+    ("image_topics", str.split, "Topics of several cameras, separated by spaces, which the node answers in turn."),
+    ("model", str, "compact, full, or a model file's path. Empty: as in the params file, else by the provider."),
+    ("threshold", float, f"A pixel is road if its probability is at least this. -1: the model's own. {PARAMS_FILE_S}"),
     ("camera_height", float, f"Metres from the ground to the lens, for ~/road_grid. {PARAMS_FILE_S}"),
-    ("camera_tilt", float, f"Radians that the camera looks down. {PARAMS_FILE_S}"),
-    ("ground_frame", str, f"Frame of ~/road_grid where TF knows the camera, such as base_footprint. {PARAMS_FILE_S}"),
+    ("camera_tilt", float, f"How far the camera looks down, in radians. {PARAMS_FILE_S}"),
+    ("ground_frame", str, f"Frame of ~/road_grid that TF connects to the camera: base_footprint. {PARAMS_FILE_S}"),
 )
 
 
 def arguments() -> list[DeclareLaunchArgument]:
     return [
-        DeclareLaunchArgument("image_topic", default_value="image", description="The topic of the camera's images."),
+        DeclareLaunchArgument("image_topic", default_value="image", description="The camera's image topic."),
         DeclareLaunchArgument(
             "image_transport",
             default_value="",
             choices=["", "raw", "compressed"],
-            description=f"How images come, and a camera that is started sends them. {PARAMS_FILE_S}",
+            description=f"How images are sent; also used by a camera started here. {PARAMS_FILE_S}",
         ),
         *(DeclareLaunchArgument(name, default_value="", description=text) for name, _, text in PARAMETERS),
         DeclareLaunchArgument(
@@ -75,46 +75,46 @@ def arguments() -> list[DeclareLaunchArgument]:
             default_value=str(shipped_file("config/road_seg.yaml")),
             description="YAML file with the node's parameters.",
         ),
-        DeclareLaunchArgument("namespace", default_value="", description="Namespace of everything that is started."),
+        DeclareLaunchArgument("namespace", default_value="", description="Namespace of every node started."),
         DeclareLaunchArgument("name", default_value="road_seg", description="Name of the node."),
         DeclareLaunchArgument(
             "autostart",
             default_value="",
             choices=["", *BOOLEAN],
-            description=f"Configure and activate the node; false: it waits for ros2 lifecycle. {PARAMS_FILE_S}",
+            description=f"Configure and activate the node at start. false: wait for ros2 lifecycle. {PARAMS_FILE_S}",
         ),
         DeclareLaunchArgument(
-            "respawn", default_value="false", choices=BOOLEAN, description="Start the node again when it has ended."
+            "respawn", default_value="false", choices=BOOLEAN, description="Restart the node when it exits."
         ),
         DeclareLaunchArgument(
-            "respawn_max_retries", default_value="10", description="How often at most; -1: without end."
+            "respawn_max_retries", default_value="10", description="How often at most. -1: no limit."
         ),
         DeclareLaunchArgument(
             "required",
             default_value="false",
             choices=BOOLEAN,
-            description="End the whole launch when the node has ended and is not started again.",
+            description="End the whole launch when the node exits and is not restarted.",
         ),
         DeclareLaunchArgument(
             "use_sim_time",
             default_value="",
             choices=["", *BOOLEAN],
-            description=f"Take the time from /clock, in all that is started. {PARAMS_FILE_S}",
+            description=f"Take the time from /clock, in every node started. {PARAMS_FILE_S}",
         ),
         DeclareLaunchArgument(
-            "log_level", default_value="info", choices=LEVELS, description="From which level on the node logs."
+            "log_level", default_value="info", choices=LEVELS, description="The node's lowest level of log messages."
         ),
         DeclareLaunchArgument(
             "dds_profile",
             default_value="",
-            description=f"XML profile of Fast DDS. Empty: the one that {' or '.join(VARIABLES)} names, else "
-            f"the shipped one for large images; {NONE}: none of these, Fast DDS as it comes.",
+            description=f"Fast DDS XML profile. Empty: the one named by {' or '.join(VARIABLES)}, else "
+            f"the shipped one for large images. {NONE}: Fast DDS with its default settings.",
         ),
         DeclareLaunchArgument(
             "rviz", default_value="false", choices=BOOLEAN, description="Start RViz with the node's outputs."
         ),
         DeclareLaunchArgument(
-            "fixed_frame", default_value="camera_ground", description="The frame that RViz shows the grid in."
+            "fixed_frame", default_value="camera_ground", description="RViz's fixed frame, in which it shows the grid."
         ),
         DeclareLaunchArgument(
             "camera",
@@ -122,9 +122,9 @@ def arguments() -> list[DeclareLaunchArgument]:
             description=f"Start a camera that publishes on image_topic: {NONE}, synthetic, synthetic:SEED, a folder of "
             "pictures, a video, or a bag.",
         ),
-        DeclareLaunchArgument("camera_topic", default_value="", description="The images' topic in a bag of several."),
+        DeclareLaunchArgument("camera_topic", default_value="", description="The image topic, if a bag has several."),
         DeclareLaunchArgument(
-            "record", default_value="", description="Record images and answers into this file, which ends in .mcap."
+            "record", default_value="", description="Record images and answers into this .mcap file."
         ),
     ]
 

@@ -162,7 +162,7 @@ def test_a_params_file_that_is_none_is_told(workspace: Path, tmp_path: Path, tex
     assert "process started" not in said
 
 
-# As README shows it, in the middle of a bringup with arguments of its own.
+# As docs/launch.md shows it, in the middle of a bringup with arguments of its own.
 BRINGUP = """
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription

@@ -57,25 +57,27 @@ log = logging.getLogger("train")
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs="+", metavar="DATA", help=f"({KITTI}) {sources.HELP}")
-    parser.add_argument("--preset", help="a name in train/presets, or a YAML file (compact)")
-    parser.add_argument("--leave-out", nargs="+", metavar="DRIVE", help="drives not to train on")
-    parser.add_argument("--synthetic-only", action="store_true", help="train on synthetic scenes, without any data")
-    parser.add_argument("--init", metavar="WEIGHTS", help="imagenet, none, or a file: torchvision's VGG-16 (.pth), a "
-                        "checkpoint (.pt), a model file (.onnx); instead of the preset's")  # fmt: skip
-    parser.add_argument("--teacher", metavar="FILE", help="a checkpoint (.pt) or a model file (.onnx) whose answers "
-                        "are learned beside the ground truth, and alone where there is none")  # fmt: skip
-    parser.add_argument("--run", "--run-folder", type=Path, help="folder of the run (runs/<date>-<preset>)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --run, with its data and preset")
-    parser.add_argument("--save-every", type=float, default=10, metavar="MINUTES", help="besides each epoch's end (10)")
-    parser.add_argument("--micro-batch", type=int, metavar="N", help="frames in memory at once, for a small one")
-    parser.add_argument("--cache", type=float, metavar="GB", help="of decoded frames kept in the memory of a process "
-                        "(half of what is free); the same batches, sooner")  # fmt: skip
-    parser.add_argument("--folds", type=int, metavar="K", help="cross-validate by category or drive, in K runs")
-    parser.add_argument("--epochs", type=int, help="instead of the preset's")
-    parser.add_argument("--seed", type=int, help="instead of the preset's")
-    parser.add_argument("--synthetic-share", type=float, metavar="SHARE", help="instead of the preset's, 0 to 1")
-    parser.add_argument("--workers", type=int, help="threads that make batches; a GPU wants more than the preset's")
+    parser.add_argument("--data", nargs="+", metavar="DATA", help=f"{sources.HELP} (default: {KITTI})")
+    parser.add_argument("--preset", help="a name in train/presets, or a YAML file (default: compact)")
+    parser.add_argument("--leave-out", nargs="+", metavar="DRIVE", help="drives to exclude from training")
+    parser.add_argument("--synthetic-only", action="store_true", help="train on synthetic scenes alone; needs no data")
+    parser.add_argument("--init", metavar="WEIGHTS", help="starting weights: imagenet, none (from scratch), or a file: "
+                        "torchvision's VGG-16 (.pth), a checkpoint, a model file; overrides the preset")  # fmt: skip
+    parser.add_argument("--teacher", metavar="FILE", help="a checkpoint (.pt) or a model file (.onnx) to learn "
+                        "from: in addition to the ground truth, and instead of it where there is none")  # fmt: skip
+    parser.add_argument("--run", "--run-folder", type=Path, help="the run's folder (default: runs/<date>-<preset>)")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --run, with its data and preset")
+    parser.add_argument("--save-every", type=float, default=10, metavar="MINUTES", help="between checkpoints, which "
+                        "are also saved after each epoch (default: 10)")  # fmt: skip
+    parser.add_argument("--micro-batch", type=int, metavar="N", help="process N frames at a time, to save memory")
+    parser.add_argument("--cache", type=float, metavar="GB", help="memory of each process for decoded frames "
+                        "(default: half of what is free); changes only the speed")  # fmt: skip
+    parser.add_argument("--folds", type=int, metavar="K", help="cross-validate in K runs, by category or drive")
+    parser.add_argument("--epochs", type=int, help="overrides the preset")
+    parser.add_argument("--seed", type=int, help="overrides the preset")
+    parser.add_argument("--synthetic-share", type=float, metavar="SHARE", help="of synthetic scenes, 0 to 1; overrides "
+                        "the preset")  # fmt: skip
+    parser.add_argument("--workers", type=int, help="threads that make batches; overrides the preset")
     parser.set_defaults(fold=None)  # a run of a cross-validation has one, and a resume takes it from the run's folder
     options = parser.parse_args()
     if options.cache is not None and not options.cache >= 0:

@@ -276,7 +276,7 @@ def _caveat(file: ModelFile, provider: str) -> str:
         return ""
     return (
         f"the int8 model {file.where} does not say that its weights fit into {EXACT_BITS} bits, and products of all 8 "
-        "overflow on this processor, which has no VNNI: make it again with export/quantize.py, or use the float file"
+        "overflow on this CPU, which has no VNNI: convert it again with export/quantize.py, or use the float file"
     )
 
 

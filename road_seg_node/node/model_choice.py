@@ -33,13 +33,13 @@ class ModelChoice:
         return path
 
     def reason(self, provider: str) -> str:
-        """Why `provider` runs that file, such as "compact, since cpu computes on a processor"."""
+        """Why `provider` runs that file, such as "compact, since cpu runs on the CPU"."""
         if self.asked in SHIPPED:
             return f"{self.asked}, as the parameter model says"
         if self.asked:
             return "the file that the parameter model names"
         if provider not in ON_GPU:
-            return f"compact, since {provider} computes on a processor"
+            return f"compact, since {provider} runs on the CPU"
         if self._suiting(provider) == "full":
             return f"full, since {provider} computes on a GPU"
         return f"compact, since the full one, for {provider}, does not ship with this installation"

@@ -95,34 +95,34 @@ SETTINGS = (
     Setting(
         "autostart",
         True,
-        "Whether the node configures and activates itself as it starts. false: it waits for ros2 lifecycle.",
+        "Configure and activate at start. false: wait for ros2 lifecycle.",
     ),
     Setting(
         "model",
         "",
-        "The shipped model compact or full, or the path of a model file (ONNX, written by export.py). Empty: full on "
-        "TensorRT and CUDA where it ships, otherwise compact. The file itself may be replaced while the node runs: "
-        "~/reload_model takes the new one.",
+        "compact or full for a shipped model, or the path of a model file (ONNX, written by export.py). Empty: full on "
+        "TensorRT and CUDA if it is shipped, otherwise compact. The file may be replaced while the node runs: "
+        "~/reload_model loads the new one.",
     ),
     Setting(
         "provider",
         "auto",
-        "What runs the network. auto takes the fastest that works on this machine; any other must work, or the node "
-        "does not start.",
+        "What runs the network. auto uses the fastest that works on this machine; any other must work, or the node "
+        "exits.",
         choices=PROVIDERS,
     ),
     Setting(
         "threads",
         0,
-        "On how many threads a processor computes the network. 0: as many as the library thinks best, but no more than "
-        "the container's quota of processor time has use for.",
+        "Number of CPU threads for the network. 0: the library's default, but no more than the container's CPU quota "
+        "allows.",
         limits=(0, 1024),
     ),
     Setting(
         "image_topics",
         ["image"],
-        "The topics of the cameras' images, one or more, which this node answers in turn. What stands before a topic's "
-        "last / names the camera, and its outputs are below that: of front/image_raw ~/front/mask, of image ~/mask.",
+        "The image topics of one or more cameras, which this node answers in turn. What precedes a topic's last / is "
+        "the camera's name, and its outputs are under it: ~/front/mask for front/image_raw, ~/mask for image.",
         pattern=r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*",
         form="topics, of which no two have the same before the last /, such as [front/image, rear/image]",
         apart_by=camera_name,
@@ -130,15 +130,15 @@ SETTINGS = (
     Setting(
         "image_transport",
         "raw",
-        "How the images come: raw subscribes to image_topics (sensor_msgs/Image), compressed to image/compressed "
+        "How images are sent: raw subscribes to image_topics (sensor_msgs/Image), compressed to image/compressed "
         "(sensor_msgs/CompressedImage, JPEG or PNG).",
         choices=TRANSPORTS,
     ),
     Setting(
         "threshold",
         MODEL_S_OWN,
-        "A pixel is road where its probability is at least this. -1: the threshold that the model file brings, the "
-        "best one on its validation set.",
+        "A pixel is road if its probability is at least this. -1: the threshold stored in the model file, the best "
+        "one on its validation set.",
         live=True,
         limits=(0.0, 1.0),
         special=(MODEL_S_OWN,),
@@ -146,7 +146,7 @@ SETTINGS = (
     Setting(
         "overlay_color",
         "#{2:02x}{1:02x}{0:02x}".format(*COLOUR),
-        "Colour of the road on ~/overlay: red, green and blue, each of two hexadecimal digits.",
+        "Colour of the road on ~/overlay: red, green and blue, two hexadecimal digits each.",
         live=True,
         pattern="#[0-9a-fA-F]{6}",
         form="a colour like #00c860",
@@ -154,7 +154,7 @@ SETTINGS = (
     Setting(
         "overlay_opacity",
         OPACITY,
-        "Share of that colour inside the road on ~/overlay. 0: the outline alone.",
+        "Opacity of that colour inside the road on ~/overlay. 0: only the outline.",
         live=True,
         limits=(0.0, 1.0),
     ),
@@ -167,35 +167,35 @@ SETTINGS = (
     Setting(
         "max_rate",
         0.0,
-        "Most frames a second that are answered; those between are counted as rate limited. 0: every frame.",
+        "The most frames answered a second; the others are counted as rate limited. 0: every frame.",
         live=True,
         limits=(0.0, 1000.0),
     ),
     Setting(
         "max_age",
         0.0,
-        "Frames whose stamp is older than this many seconds when their turn comes are counted as stale and not "
-        "answered. Needs clocks that agree (with a bag or a simulator: use_sim_time). 0: no frame is too old.",
+        "Frames whose stamp is older than this many seconds when their turn comes are not answered, and counted as "
+        "stale. The clocks must agree (with a bag or a simulator: use_sim_time). 0: no limit.",
         live=True,
         limits=(0.0, 3600.0),
     ),
     Setting(
         "image_timeout",
         5.0,
-        "After this many seconds without an image the node warns, and says which topic it awaits. 0: never.",
+        "After this many seconds without an image the node warns, and names the topic it is waiting for. 0: never.",
         live=True,
         limits=(0.0, 3600.0),
     ),
     Setting(
         "watch_model",
         False,
-        "Whether a model file that was replaced is loaded again by itself, a second after its last change.",
+        "Reload a replaced model file automatically, a second after its last change.",
         live=True,
     ),
     Setting(
         "camera_height",
         0.0,
-        "Height of the camera above the ground in metres, for ~/road_grid. 0: not known, so there is no grid.",
+        "Height of the camera above the ground in metres, for ~/road_grid. 0: unknown, so there is no grid.",
         live=True,
         limits=(0.05, 100.0),
         special=(0.0,),
@@ -210,22 +210,22 @@ SETTINGS = (
     Setting(
         "camera_roll",
         0.0,
-        "How far the camera is turned clockwise about where it looks, in radians, for ~/road_grid.",
+        "How far the camera is rotated clockwise about its viewing direction, in radians, for ~/road_grid.",
         live=True,
         limits=(-1.5, 1.5),
     ),
     Setting(
         "ground_frame",
         "",
-        "Frame of ~/road_grid, z up, the ground at z = 0: such as base_footprint, where TF knows the camera in it. "
-        "Empty: the images' frame_id with _ground behind it, below the camera as camera_height and camera_tilt say.",
+        "Frame of ~/road_grid, z up, the ground at z = 0, in which TF knows the camera; such as base_footprint. Empty: "
+        "the images' frame_id with _ground appended, below the camera, from camera_height and camera_tilt.",
         pattern=r"([^/\s]\S*)?",
         form="the name of a TF frame, without / before it",
     ),
     Setting(
         "image_rectified",
         False,
-        "Whether the images are rectified, as image_proc's image_rect is: ~/road_grid then takes P of camera_info, "
+        "Whether the images are rectified, like image_proc's image_rect: ~/road_grid then uses P of camera_info, "
         "otherwise K and its distortion.",
         live=True,
     ),
@@ -239,21 +239,22 @@ SETTINGS = (
     Setting(
         "grid_ahead",
         40.0,
-        "How far ~/road_grid reaches along x of its frame, in metres.",
+        "How far ~/road_grid extends along x of its frame, in metres.",
         live=True,
         limits=(1.0, 100.0),
     ),
     Setting(
         "grid_behind",
         0.0,
-        "How far ~/road_grid reaches against x of its frame, in metres: for cameras that look back, with ground_frame.",
+        "How far ~/road_grid extends backwards along x of its frame, in metres: for cameras that look back, with "
+        "ground_frame.",
         live=True,
         limits=(0.0, 100.0),
     ),
     Setting(
         "grid_sides",
         10.0,
-        "How far ~/road_grid reaches to either side, in metres.",
+        "How far ~/road_grid extends to each side, in metres.",
         live=True,
         limits=(1.0, 50.0),
     ),

@@ -52,8 +52,8 @@ def ask(checkout: Path, asked: str, provider: str) -> list[str]:
 @pytest.mark.parametrize(
     ("asked", "provider", "file", "reason"),
     [
-        ("", "cpu", "models/road_seg_compact.onnx", "compact, since cpu computes on a processor"),
-        ("", "openvino", "models/road_seg_compact.onnx", "compact, since openvino computes on a processor"),
+        ("", "cpu", "models/road_seg_compact.onnx", "compact, since cpu runs on the CPU"),
+        ("", "openvino", "models/road_seg_compact.onnx", "compact, since openvino runs on the CPU"),
         ("", "cuda", "models/road_seg_full.onnx", "full, since cuda computes on a GPU"),
         ("", "tensorrt", "models/road_seg_full.onnx", "full, since tensorrt computes on a GPU"),
         ("full", "cpu", "models/road_seg_full.onnx", "full, as the parameter model says"),
@@ -84,7 +84,7 @@ def test_a_shipped_model_that_is_not_here_ends_the_node_with_a_sentence(start, w
 @pytest.mark.parametrize(
     ("asked", "name", "reason"),
     [
-        ("", "tiny_compact", "compact, since cpu computes on a processor"),
+        ("", "tiny_compact", "compact, since cpu runs on the CPU"),
         ("full", "tiny_full", "full, as the parameter model says"),
     ],
 )
