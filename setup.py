@@ -35,7 +35,6 @@ setup(
         "numpy>=1.23",
         "opencv-python-headless>=4.8",
         "rosbags>=0.11",
-        "rosbags-image>=0.10",
     ],
     # One of cpu and gpu, never both: the two builds of ONNX Runtime overwrite each other's files.
     extras_require={
@@ -57,6 +56,7 @@ setup(
             "ros-std-srvs",
         ],
         "gpu": ["onnxruntime-gpu[cuda,cudnn]>=1.23"],
+        "viewer": ["rerun-sdk ; python_version >= '3.11'"],
         "train": [
             "matplotlib",
             "onnx>=1.20",

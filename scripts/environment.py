@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prepares .venv in the checkout, then runs a command in it: python3 scripts/environment.py robot|all COMMAND ...
+"""Prepares .venv in the checkout, then runs a command in it: python3 scripts/environment.py WHAT COMMAND ...
 
-`robot` installs what the package needs on a robot, `all` also what training, export and the tests need.
+WHAT is `robot`, which installs what the package needs on a robot; `viewer`, also what the demo's view needs; or `all`,
+also what training, export and the tests need.
 
 - ROS 2: a sourced installation is used as it is (its NumPy and OpenCV too), else ROS 2 Jazzy is installed from PyPI.
 - ONNX Runtime: the build for NVIDIA GPUs where nvidia-smi finds one, else the one for the CPU; they overwrite each
@@ -94,7 +95,7 @@ def has_nvidia_gpu():
     return "GPU" in (output_of(["nvidia-smi", "-L"]) or "")
 
 
-def wanted_note(everything):
+def wanted_note(what):
     """What .venv has to be: the note that is written once it is."""
     digest = hashlib.sha256()
     for path in [Path(__file__), *sorted(REQUIREMENTS.glob("*.txt"))]:
@@ -104,7 +105,13 @@ def wanted_note(everything):
         "ros": sourced_ros(),
         "gpu": has_nvidia_gpu(),
     }
-    return {"kind": kind, "requirements": digest.hexdigest(), "everything": everything}
+    everything = what == "all"
+    return {
+        "kind": kind,
+        "requirements": digest.hexdigest(),
+        "everything": everything,
+        "viewer": everything or what == "viewer",
+    }
 
 
 def works():
@@ -148,6 +155,8 @@ def requirements_and_constraints(note):
     files = ["robot", "gpu" if kind["gpu"] else "cpu"]
     if not kind["ros"]:
         files.append("ros")
+    if note["viewer"]:
+        files.append("viewer")
     if note["everything"]:
         files += ["train", "dev"]
     wanted = [line for name in files for line in (REQUIREMENTS / (name + ".txt")).read_text().splitlines()]
@@ -157,7 +166,9 @@ def requirements_and_constraints(note):
         # cv_bridge of Jazzy does not load with NumPy 2. OpenCV 5 wants NumPy 2, 4.11 runs with both.
         numpy = output_of([str(VENV_PYTHON), "-c", "import numpy; print(numpy.__version__)"])
         if numpy:
-            wanted = [line for line in wanted if name_of(line) != "numpy"]
+            # rerun wants NumPy 2 as well; the demo says what to do without it.
+            unwanted = ("numpy", "rerun-sdk") if numpy.startswith("1.") else ("numpy",)
+            wanted = [line for line in wanted if name_of(line) not in unwanted]
             pinned = [line for line in pinned if name_of(line) != "numpy"] + ["numpy==" + numpy]
             if output_of([str(VENV_PYTHON), "-c", "import cv2"]) is not None:
                 wanted = [line for line in wanted if name_of(line) != "opencv-python-headless"]
@@ -187,6 +198,8 @@ def install(note):
         f"ROS 2 {os.environ['ROS_DISTRO']} as sourced" if kind["ros"] else "ROS 2 Jazzy from PyPI",
         "ONNX Runtime for NVIDIA GPUs (about 2 GB)" if kind["gpu"] else "ONNX Runtime for the CPU",
     ]
+    if note["viewer"]:
+        parts.append("rerun's viewer (about 230 MB)")
     if note["everything"]:
         parts.append("PyTorch (may take gigabytes) and the tools for tests")
     say(f"Installing into .venv: {', '.join(parts)}. The log is .venv/install.log.")
@@ -251,7 +264,7 @@ def advice(said):
     if "No space left" in log:
         do = "The disk is full: make room, then call make again."
     else:
-        do = "The whole log is .venv/install.log; after mending, call make again."
+        do = "The whole log is .venv/install.log; fix that, then call make again."
     return f"pip failed. {do} Its last words:\n{said}"
 
 
@@ -268,8 +281,8 @@ def check_result(kind):
         raise Failed(f"{package} cannot be imported from .venv. {do}")
 
 
-def prepare(everything):
-    """Makes .venv what it has to be, and returns its kind."""
+def prepare(what):
+    """Makes .venv what it has to be, and returns its kind. What it had before stays."""
     check_python()
     # Two makes at once would install over each other; the lock goes with the process.
     lock = os.open(__file__, os.O_RDONLY)
@@ -279,9 +292,10 @@ def prepare(everything):
         say("Waiting for another make that prepares .venv ...")
         fcntl.flock(lock, fcntl.LOCK_EX)
     try:
-        wanted, found = wanted_note(everything), noted()
+        wanted, found = wanted_note(what), noted()
         fits = found.get("kind") == wanted["kind"] and works()
-        wanted["everything"] = everything or (fits and found.get("everything", False))
+        for part in ("everything", "viewer"):
+            wanted[part] = wanted[part] or (fits and found.get(part, False))
         if fits and found == wanted:
             return wanted["kind"]
         check_ours()
@@ -324,7 +338,7 @@ def environment(kind):
 def main():
     what, command = sys.argv[1], sys.argv[2:]
     try:
-        kind = prepare(everything=what == "all")
+        kind = prepare(what)
     except Failed as error:
         print("[environment] " + str(error), file=sys.stderr)
         return 1

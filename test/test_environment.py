@@ -156,6 +156,20 @@ def test_it_installs_into_venv_whatever_pip_is_told_to_do(checkout: Path) -> Non
     assert not (checkout / ".venv").exists()
 
 
+def test_the_view_is_installed_once_it_is_asked_for(checkout: Path) -> None:
+    """And stays; the demo itself is not in this checkout, so that it ends with an error of Python's."""
+
+    def installed() -> bool:
+        return "rerun-sdk" in (checkout / ".venv" / "requirements.txt").read_text()
+
+    (checkout / "requirements" / "viewer.txt").write_text("rerun-sdk ; python_version < '3'\n")
+    for options, wanted in (([], False), (["VIEW=0"], False), (["VIEW=1"], True), ([], True)):
+        said = make(checkout, "demo", *options)[1]
+        assert "No module named 'road_seg_node'" in said
+        assert installed() == wanted
+    assert "[environment]" not in said
+
+
 def test_clean_removes_what_was_made_here_and_no_more(checkout: Path) -> None:
     made = (
         "demo_output/node.log demo_output/contact_sheet.png demo_output/overlay.mp4 build/COLCON_IGNORE "
@@ -183,7 +197,8 @@ def test_one_build_of_onnxruntime_and_no_torch_on_the_robot(
 ) -> None:
     monkeypatch.syspath_prepend(REPOSITORY / "scripts")
     environment = importlib.import_module("environment")
-    wanted, _ = environment.requirements_and_constraints({"kind": {"ros": "", "gpu": gpu}, "everything": everything})
+    note = {"kind": {"ros": "", "gpu": gpu}, "everything": everything, "viewer": everything}
+    wanted, _ = environment.requirements_and_constraints(note)
     names = {environment.name_of(line).partition("[")[0] for line in wanted}
     assert names & {"onnxruntime", "onnxruntime-gpu"} == {"onnxruntime-gpu" if gpu else "onnxruntime"}
     assert ("torch" in names) == ("pytest" in names) == everything

@@ -129,7 +129,7 @@ def test_programs_can_be_called() -> None:
 
 def test_extras_name_what_make_installs() -> None:
     extras = ast.literal_eval(setup_arguments()["extras_require"])
-    assert set(extras) == {"cpu", "openvino", "gpu", "ros", "train", "test", "dev"}
+    assert set(extras) == {"cpu", "openvino", "gpu", "ros", "viewer", "train", "test", "dev"}
     assert set(extras.pop("test")) < set(extras["dev"])
     assert set(extras.pop("openvino")) < set(extras["cpu"])
     for extra, packages in extras.items():
@@ -193,7 +193,7 @@ def test_everything_required_is_pinned() -> None:
     lock = requirements("lock")
     for line in lock:
         assert line.startswith("#") or re.match(r"[a-z0-9.-]+==[^=]+$", line.partition(" ;")[0]), line
-    for name in ("ros", "robot", "cpu", "gpu", "train", "dev"):
+    for name in ("ros", "robot", "cpu", "gpu", "viewer", "train", "dev"):
         assert names(requirements(name)) <= names(lock)
 
 

@@ -198,7 +198,7 @@ def report(options: argparse.Namespace) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", required=True, metavar="DATA", help=HELP)
-    parser.add_argument("--validation-share", type=float, default=0.1, metavar="SHARE", help="as in the preset (default: 0.1)")
+    parser.add_argument("--validation-share", type=float, default=0.1, metavar="SHARE", help="as in the preset (0.1)")
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"write {SHEET}, a picture, and {FIGURES} to DIR")
     options = parser.parse_args()
     if not 0 < options.validation_share < 1:

@@ -18,6 +18,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
 
+from road_seg_node.demo.viewer import Viewer
 from road_seg_node.ros.images import to_bgr
 
 THUMBNAIL = 414  # pixels wide
@@ -73,10 +74,13 @@ class Seen:
 class Collector(Node):
     """Collects into `seen`, and writes each overlay into an MP4 file. It hears no image before watch_images()."""
 
-    def __init__(self, film: Path, rate: float, grid: bool = False, **options: Any) -> None:
+    def __init__(
+        self, film: Path, rate: float, grid: bool = False, viewer: Viewer | None = None, **options: Any
+    ) -> None:
         super().__init__("road_seg_demo", **options)
-        self.columns = (*COLUMNS, GROUND) if grid else COLUMNS
+        self.columns = columns(grid)
         self.seen = Seen()
+        self._viewer = viewer
         self._path, self._rate = film, rate
         self._film: cv2.VideoWriter | None = None
         self._size = (0, 0)
@@ -112,7 +116,10 @@ class Collector(Node):
         now = self.get_clock().now().nanoseconds
         mask = to_bgr(msg)[..., 0]
         answer = Answer(now, np.packbits(mask > 0), (msg.height, msg.width))
-        self.seen.answers.setdefault(nanoseconds(msg.header.stamp), answer)
+        stamp = nanoseconds(msg.header.stamp)
+        self.seen.answers.setdefault(stamp, answer)
+        if self._viewer:
+            self._viewer.latency(stamp, (now - stamp) / 1e6)
         self._keep("mask", msg.header.stamp, mask)
 
     def _on_overlay(self, msg: Image) -> None:
@@ -141,12 +148,19 @@ class Collector(Node):
                     self.seen.provider = value.value
 
     def _keep(self, column: str, stamp: Time, picture: Picture) -> None:
+        if self._viewer:
+            self._viewer.show(column, nanoseconds(stamp), picture)
         size = (THUMBNAIL, max(1, round(THUMBNAIL * picture.shape[0] / picture.shape[1])))
         small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         if small.ndim == 2:
             small = cv2.cvtColor(small, cv2.COLOR_GRAY2BGR)
         of_stamp = self.seen.thumbnails.setdefault(nanoseconds(stamp), {})
         of_stamp[column] = small.astype(np.uint8, copy=False)
+
+
+def columns(grid: bool) -> tuple[str, ...]:
+    """What pictures there are, and so the contact sheet's columns; grid: with the road on the ground."""
+    return (*COLUMNS, GROUND) if grid else COLUMNS
 
 
 def contact_sheet(seen: Seen, columns: Sequence[str] = COLUMNS) -> Picture | None:

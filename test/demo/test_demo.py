@@ -17,7 +17,7 @@ import cv2
 import fork_server
 import numpy as np
 import pytest
-from node_process import REPOSITORY, any_domain
+from node_process import REPOSITORY, any_domain, write_weighted_model
 from tiny_model import expected_probability, write_tiny_model
 
 from road_seg_node.camera.sources import HEIGHT, WIDTH
@@ -27,10 +27,11 @@ from road_seg_node.inference import providers
 from road_seg_node.synthetic_road.scene import Road
 
 LONG = 180.0  # seconds
+NO_DISPLAY = {"DISPLAY": "", "WAYLAND_DISPLAY": ""}
 
 
 def start_demo(*arguments: str | Path) -> fork_server.Program:
-    env = {**os.environ, "ROS_DOMAIN_ID": str(any_domain())}
+    env = {**os.environ, **NO_DISPLAY, "ROS_DOMAIN_ID": str(any_domain())}
     return fork_server.ROS.start("-m", "road_seg_node.demo", *arguments, env=env)
 
 
@@ -77,7 +78,8 @@ def test_synthetic_drive(tiny_model: Path, tmp_path: Path) -> None:
     answered, dropped = int(figure(said, "frames answered")), int(figure(said, "frames dropped"))
     assert answered + dropped == frames
     assert 0 < answered
-    assert status == (0 if answered >= 0.95 * frames else 1), said
+    assert status == 0, said
+    assert ("Warning: only" in said) == (answered < 0.95 * frames)
     assert figure(said, "provider") in providers.candidates("auto")
     p50 = float(figure(said, "latency, camera stamp to mask, p50").removesuffix(" ms"))
     assert 0 < p50 <= float(figure(said, "latency, camera stamp to mask, p99").removesuffix(" ms"))
@@ -111,9 +113,43 @@ def test_own_folder_has_no_truth(tiny_model: Path, tmp_path: Path) -> None:
         cv2.imwrite(str(pictures / name), np.full((*size, 3), 128, np.uint8))
     status, said = run_demo(pictures, "--frames", "10", "--model", tiny_model, "--output", tmp_path / "out")
     assert figure(said, "frames sent") == "10"
-    assert status == (0 if int(figure(said, "frames answered")) >= 10 else 1), said
+    assert status == 0, said
     assert "IoU" not in said
     assert (tmp_path / "out" / "overlay.mp4").stat().st_size > 0
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_slow_machine_is_told(strict: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 GFLOP a frame, ten times a second, are more than any CPU can do."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    model = write_weighted_model(tmp_path / "slow.onnx", work=100)
+    options = ["--frames", "30", "--model", model, "--output", tmp_path, *(["--strict"] if strict else [])]
+    status, said = run_demo(*options)
+    assert re.search(r"Warning: only \d+ of 30 frames were answered\. This machine is too slow", said), said
+    assert status == (1 if strict else 0)
+
+
+def test_view_is_kept_as_a_recording(tiny_model: Path, tmp_path: Path) -> None:
+    """rerun's own command line finds it whole, with every frame's pictures, grid and latency in it."""
+    pytest.importorskip("rerun", reason="rerun-sdk is not installed: make demo VIEW=1 installs it")
+    status, said = run_demo("--view", "--frames", "10", "--model", tiny_model, "--output", tmp_path)
+    assert status == 0, said
+    recording = tmp_path / "demo.rrd"
+    assert f"To see it elsewhere: rerun {recording}" in said
+    assert not list(tmp_path.glob("*.part.*"))
+    verified = rerun("rrd", "verify", recording)
+    assert "1 file verified without error" in verified, verified
+    told = rerun("rrd", "print", recording)
+    for name in ("image", "overlay", "mask", "ground", "latency"):
+        rows = sum(int(count) for count in re.findall(rf"with (\d+) rows .*/{name}\b", told))
+        assert 0 < rows <= 10, told
+    assert rows == int(figure(said, "frames answered"))
+
+
+def rerun(*arguments: str | Path) -> str:
+    command = [sys.executable, "-m", "rerun", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG, check=False)
+    return done.stdout + done.stderr
 
 
 def test_iou_is_of_the_frames_answered(tmp_path: Path) -> None:
