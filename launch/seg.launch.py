@@ -306,7 +306,7 @@ def node_parameters(given: dict[str, str], source: Source | None) -> dict[str, s
         parameters |= dict(zip(("camera_height", "camera_tilt", "camera_roll"), source.mounting, strict=True))
     for name, kind, _ in PARAMETERS:
         if given[name]:
-            parameters[name] = given[name] if kind is str else number(name, given)
+            parameters[name] = number(name, given) if kind is float else kind(given[name])
     return parameters
 
 

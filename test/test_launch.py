@@ -101,6 +101,28 @@ def test_params_file_counts_where_an_argument_is_empty(workspace: Path, pictures
     assert "threshold 0.125" in said
 
 
+def test_one_node_answers_several_cameras(workspace: Path, pictures: Path, tmp_path: Path) -> None:
+    domain = any_domain()
+    launched = launch(
+        workspace,
+        f"camera:={pictures}",
+        f"model:={write_tiny_model(tmp_path / 'tiny.onnx')}",
+        "provider:=cpu",
+        "image_topic:=front/image",
+        "image_topics:=front/image rear/image",
+        domain=domain,
+    )
+    planner = Planner(domain)
+    try:
+        planner.listen("front/mask")
+        wait_until(lambda: planner.received["front/mask"] or launched.poll() is not None, "a mask of the front camera")
+        assert "/road_seg/rear/mask" in dict(planner.node.get_topic_names_and_types())
+    finally:
+        planner.close()
+        said = end(launched)
+    assert planner.received["front/mask"], said
+
+
 def test_the_camera_sends_as_the_params_file_has_it(workspace: Path, pictures: Path, tmp_path: Path) -> None:
     model = write_tiny_model(tmp_path / "tiny.onnx")
     params = tmp_path / "params.yaml"
@@ -288,10 +310,10 @@ def test_a_known_camera_gives_a_grid_and_all_is_recorded(workspace: Path, tmp_pa
 def test_a_mistyped_argument_of_an_include_is_named(workspace: Path, tmp_path: Path) -> None:
     """As a warning: others in the bringup may be its own."""
     file = tmp_path / "one.launch.py"
-    include = 'road_seg(model="/nowhere/road.onnx", provider="cpu", image_topics="image_raw", speed="5")'
+    include = 'road_seg(model="/nowhere/road.onnx", provider="cpu", image_topcs="image_raw", speed="5")'
     file.write_text(BRINGUP.partition("    both =")[0] + f"    return LaunchDescription([{include}])\n")
     said, _ = launch(workspace, file=file, domain=any_domain()).communicate(timeout=PATIENCE)
-    assert "seg.launch.py does not use the argument image_topics (image_topic?)." in said
+    assert "seg.launch.py does not use the argument image_topcs (image_topics?)." in said
     assert "speed" not in said and "Traceback" not in said
 
 
