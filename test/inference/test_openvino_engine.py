@@ -29,7 +29,7 @@ SIZES = [(375, 1242), (360, 480), (96, 160), (227, 321), (1080, 1920)]
 
 
 @pytest.fixture(
-    scope="module", params=[{"policy": "keep_aspect", "width": 192}, {"policy": "stretch", "width": 192, "height": 96}]
+    scope="module", params=[{"policy": "keep_area", "pixels": 18432}, {"policy": "stretch", "width": 192, "height": 96}]
 )
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network of random weights, whose answers are spread over all levels."""

@@ -23,9 +23,9 @@ def segmenter() -> RoadSegmenter:
     return RoadSegmenter(MODEL, "cpu")
 
 
-def test_it_is_small_follows_the_camera_and_has_a_card(segmenter: RoadSegmenter) -> None:
+def test_it_is_small_sees_as_much_of_every_camera_and_has_a_card(segmenter: RoadSegmenter) -> None:
     assert MODEL.stat().st_size <= LARGEST
-    assert segmenter.info.resize["policy"] == "keep_aspect"
+    assert segmenter.info.resize["policy"] == "keep_area"
     assert "research" in segmenter.info.licence
     assert segmenter.info.checkpoint_sha256[:12] in MODEL.with_suffix(".md").read_text()
 

@@ -61,8 +61,10 @@ def _of_area(height: int, width: int, pixels: int) -> tuple[int, int]:
     # A camera's shape (height / width) of at least this is nearer to the next, taller one.
     borders = torch.tensor([math.sqrt(low * high / (w * v)) for (low, w), (high, v) in pairwise(shapes)])
     high, wide = (torch.scalar_tensor(side, dtype=torch.float32) for side in (height, width))
-    tiles = torch.tensor(shapes)[(borders * wide <= high).sum().view(1)][0] // STRIDE
-    rows, columns = tiles[0].item(), tiles[1].item()
+    # A plain Gather, which OpenVINO folds once the camera's size is known; an index or a division it does not.
+    tiles = torch.tensor([(rows // STRIDE, columns // STRIDE) for rows, columns in shapes])
+    chosen = tiles.index_select(0, (borders * wide <= high).sum().view(1)).view(2)
+    rows, columns = chosen[0].item(), chosen[1].item()
     for side in (rows, columns):  # for the tracing, which does not know the table
         torch._check(side >= 1)
         torch._check(side <= max(map(max, shapes)))
