@@ -52,6 +52,8 @@ class Program:
         return code
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str | None]:
+        if self.stdout.closed:  # all has been told
+            return "", None if self.stderr is None else ""
         until = None if timeout is None else time.monotonic() + timeout
         said: dict[IO[str], str] = {}
         streams = [stream for stream in (self.stdout, self.stderr) if stream is not None]

@@ -237,7 +237,7 @@ def test_the_accuracy_before_and_after_is_in_the_metadata(float_file: Path, int8
 
 
 def test_named_convolutions_stay_in_float(float_file: Path, frames: Path, tmp_path: Path) -> None:
-    output = tmp_path / "new folder" / "road.onnx"
+    output = tmp_path / "road.int8.onnx"
     info = quantize(float_file, output, [frames], [frames], keep_float=["network.features.0"], largest_loss=0.1)
     types = {name: tensor.data_type for name, tensor in weights(onnx.load(output).graph).items()}
     assert types["network.features.0"] == TensorProto.FLOAT
@@ -274,6 +274,7 @@ def test_what_loses_too_much_is_not_written(float_file: Path, frames: Path, tmp_
     black.mkdir()
     assert cv2.imwrite(str(black / "0.png"), np.zeros((96, 160, 3), np.uint8))
     out = tmp_path / "out"
+    out.mkdir()
     with pytest.raises(QuantizeError, match=r"loses 0\.\d+ of road IoU .*--keep-float: .* network\.features\.0, "):
         quantize(float_file, out / "road.onnx", [frames], [black])
     assert list(out.iterdir()) == []

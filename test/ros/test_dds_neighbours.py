@@ -129,7 +129,8 @@ def test_images_from_another_machine(domain, camera, model, two_machines) -> Non
     """Many large ones at once are lost, and the advice is not shared memory; the profile's buffers are granted."""
     here, there = two_machines
     camera(there, (1242, 375, 20))
-    node = NodeProcess(domain, within=here, model=model, provider="cpu")
+    without_profile = [*here, "env", *(word for name in VARIABLES for word in ("-u", name))]
+    node = NodeProcess(domain, within=without_profile, model=model, provider="cpu")
     try:
         node.wait_for("larger socket buffers, since they come over UDP: the Fast DDS profile of config/fastdds_large")
         assert not node.logged("shared memory")

@@ -95,7 +95,7 @@ def expected(labels: dict[str, np.ndarray], answers: dict[str, np.ndarray], path
 def test_predictions_are_judged_in_both_views_by_category(
     kitti: Path, labels: dict[str, np.ndarray], predictions: dict[str, np.ndarray]
 ) -> None:
-    out = kitti / "a" / "report"
+    out = kitti / "report"
     done = evaluate(
         "--predictions", kitti / "predictions", "--data", kitti / "training", "--view", "both", "--out", out
     )

@@ -66,7 +66,7 @@ def test_a_drive_that_is_left_out_is_not_validated_on(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir(exist_ok=True)
         for number in range(4):
             add_frame(tmp_path / folder, f"{drive}_{number:06}.png")
-    frames = gather([tmp_path / "training"], ["b"], *REAL)
+    frames = gather([str(tmp_path / "training")], ["b"], *REAL)
     assert (len(frames.training), [len(held) for held in frames.held.values()]) == (3, [1])
     assert {frame.drive for frame in frames.training} == {"a"}
 
@@ -76,7 +76,7 @@ def test_two_folders_of_one_name_are_both_validated_on(tmp_path: Path) -> None:
         for number in range(4):
             (tmp_path / folder / "road").mkdir(parents=True, exist_ok=True)
             add_frame(tmp_path / folder / "road", f"um_{number:06}.png")
-    frames = gather([tmp_path / "a" / "road", tmp_path / "b" / "road"], [], *REAL)
+    frames = gather([str(tmp_path / folder / "road") for folder in ("a", "b")], [], *REAL)
     assert {frame.folder.parent.name for frame in frames.held["road"]} == {"a", "b"}
 
 
@@ -86,7 +86,7 @@ def test_a_link_to_a_folder_keeps_its_own_name_and_validation(tmp_path: Path) ->
             (tmp_path / folder).mkdir(parents=True, exist_ok=True)
             add_frame(tmp_path / folder, f"um_{number:06}.png")
     (tmp_path / "camvid" / "training").symlink_to(tmp_path / "elsewhere")
-    twice = [tmp_path / "camvid" / "training", tmp_path / "camvid" / "training"]
+    twice = [str(tmp_path / "camvid" / "training")] * 2
     frames = gather(twice, [], *REAL)
     assert len(frames.training) == 4
     assert [frame.folder for frame in frames.held["camvid"]] == [tmp_path / "camvid" / "validation"] * 4
@@ -96,7 +96,7 @@ def test_folders_that_all_count_nothing_are_a_sentence(tmp_path: Path) -> None:
     for number in range(4):
         add_frame(tmp_path, f"um_{number:06}.png")
     with pytest.raises(DataError, match="folder_weights are 0"):
-        gather([tmp_path], [], 0.1, 0.0, {tmp_path.name: 0.0})
+        gather([str(tmp_path)], [], 0.1, 0.0, {tmp_path.name: 0.0})
 
 
 def test_too_little_memory_is_a_sentence() -> None:
@@ -114,7 +114,7 @@ with sentences_for_mistakes():
 def test_too_few_frames_are_a_sentence(tmp_path: Path) -> None:
     add_frame(tmp_path, "um_000000.png")
     with pytest.raises(DataError, match="too few frames"):
-        gather([tmp_path], [], *REAL)
+        gather([str(tmp_path)], [], *REAL)
 
 
 def test_without_kitti_it_says_where_to_get_it_and_how_to_try_without(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,8 @@ def carry_out(plan: Plan, processes: Processes, export: Export) -> None:
             log.info(start_from(network, source, images))
     learner = Learner(preset, network, len(batches), processes, plan.micro_batch)
     share = slice(processes.rank, None, processes.count)
-    validation = {name: DecodedFrames(members[share], Frame.read, room) for name, members in frames.held.items()}
+    read = methodcaller("read")  # as each kind of frame does it: a scene has no files
+    validation = {name: DecodedFrames(members[share], read, room) for name, members in frames.held.items()}
     run = Run(learner, batches, validation, folder, plan.save_every * 60)
     if saved is not None:
         run.resume(*saved)

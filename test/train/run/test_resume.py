@@ -52,8 +52,8 @@ def unkilled(tmp_path_factory: pytest.TempPathFactory, options: list[str | Path]
 
 
 def start(*options: str | Path, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """The trainer, as the leader of a process group."""
-    command = [*before, *COMMAND, *map(str, options)]
+    """The trainer, as the leader of a process group; it ignores no signal, even where the tests do as under nohup."""
+    command = ["env", "--default-signal=HUP,INT,TERM", *before, *COMMAND, *map(str, options)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
