@@ -101,6 +101,8 @@ def _numpy(device: str, side: int) -> Iterator[Candidate]:
 def _torch(device: str, side: int) -> Iterator[Candidate]:
     import torch
 
+    from train.run.learner import autocast_dtype
+
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     a = torch.rand(side, side, device=device)
 
@@ -116,7 +118,8 @@ def _torch(device: str, side: int) -> Iterator[Candidate]:
         return call
 
     yield "fp32", "PyTorch", product(a)
-    yield "bf16", "PyTorch", product(a.bfloat16())
+    if autocast_dtype("bf16", torch.device(device)) is not None:  # else a processor imitates it, for many minutes
+        yield "bf16", "PyTorch", product(a.bfloat16())
     if device == "cuda":
         yield "tf32", "PyTorch", product(a, tf32=True)
         yield "fp16", "PyTorch", product(a.half())
