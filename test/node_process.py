@@ -271,7 +271,7 @@ class Planner:
             prefix, items = "frames ", self._newest_report(asked).items()
             return {key.removeprefix(prefix): int(value) for key, value in items if key.startswith(prefix)}
 
-        wait_until(lambda: bool(read()) and reached(read()), f"the counts, last {read()}")
+        wait_until(lambda: bool(read()) and reached(read()), lambda: f"the counts, last {read()}")
         return read()
 
     def diagnostics(self) -> dict[str, str]:
@@ -318,10 +318,11 @@ class Planner:
         return future.result()
 
 
-def wait_until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> None:
+def wait_until(condition: Callable[[], Any], what: str | Callable[[], str], patience: float = PATIENCE) -> None:
+    """Waits for `condition`; fails after `patience` seconds with `what` was awaited, asked only then if callable."""
     deadline = time.monotonic() + patience
     while not condition():
-        assert time.monotonic() < deadline, f"waited {patience:.0f} s for {what}"
+        assert time.monotonic() < deadline, f"waited {patience:.0f} s for {what() if callable(what) else what}"
         time.sleep(0.01)
 
 

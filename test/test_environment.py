@@ -51,7 +51,8 @@ def write_wheel(path: Path) -> None:
 
 def make(checkout: Path, *arguments: str, within: tuple[str, ...] = (), **environ: str) -> tuple[int, str]:
     """make without a ROS 2 sourced, and with the one package in place of PyPI; exit status and what was said."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "ROS_", "AMENT_"))}
+    outer = ("PIP_", "ROS_", "AMENT_", "MAKE", "MFLAGS")  # the last two of the make that runs the tests
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
     pip = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(checkout / "wheels")}
     done = subprocess.run(
         [*within, "make", *(arguments or ("setup",)), f"PYTHON={python(within)}"],
