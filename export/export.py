@@ -37,6 +37,7 @@ from train.frames import picture_file
 from train.frames.data_error import DataError
 from train.network.checkpoint import CheckpointError, load_checkpoint, network_of
 from train.network.contract import RoadProbability
+from train.network.half_weights import halve, round_weights
 
 # Sizes (height, width) on which the file must answer as PyTorch does; odd ones and both ends of what cameras send.
 PARITY_SIZES = ((64, 64), (227, 321), (375, 1242), (479, 639), (1080, 1920))
@@ -115,6 +116,7 @@ def export_checkpoint(
     images: Path | None = None,
     licence: str = UNSTATED_LICENCE,
     threshold: float | None = None,
+    half_weights: bool = False,
 ) -> ModelInfo:
     """Write `output` from `checkpoint`; nothing is left at `output` where the proof fails.
 
@@ -125,6 +127,7 @@ def export_checkpoint(
         images: folder of real frames for the parity check, beside noise and synthetic roads.
         licence: of the weights, for the metadata.
         threshold: from which probability a pixel is road, 0 to 1, instead of the best on the run's own validation.
+        half_weights: keep the weights in half precision, for a file of half the size; the arithmetic stays in float32.
 
     Raises:
         CheckpointError: the checkpoint is no good.
@@ -135,6 +138,8 @@ def export_checkpoint(
         raise ExportError(f"--threshold is {threshold:g}, but it must be from 0 to 1.")
     state = load_checkpoint(checkpoint)
     module = RoadProbability(network_of(state), resize or state["preset"]["resize"]).eval()
+    if half_weights:
+        round_weights(module.network)
     pictures = parity_images(images)  # before what takes long
     with torch.inference_mode():
         golden = module(torch.from_numpy(model_file.golden_image())[None])[0].numpy()
@@ -161,7 +166,10 @@ def export_checkpoint(
         raise ExportError(f"There is no folder {output.parent} to write {output.name} into: make it, or name another.")
     candidate = output.with_name(f".{output.stem}.candidate.onnx")
     try:
-        model_file.write(to_onnx(module), info, candidate)
+        model = to_onnx(module)
+        if half_weights:
+            halve(model)
+        model_file.write(model, info, candidate)
         worst = largest_difference(module, RoadSegmenter(candidate, "cpu"), pictures)
         if worst > LARGEST_DIFFERENCE:
             raise ExportError(
@@ -188,12 +196,19 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="folder of real frames for the parity check")
     parser.add_argument("--threshold", type=float, help="0 to 1, instead of the best on the run's validation: what is "
                         "best on data sets that training left out holds better on new streets")  # fmt: skip
+    parser.add_argument("--half-weights", action="store_true", help="keep the weights in half precision: half the size")
     parser.add_argument("--licence", default=UNSTATED_LICENCE, help="of the weights, for the metadata")
     options = parser.parse_args()
     try:
         resize = resize_from(options.resize, options.size)
         export_checkpoint(
-            options.checkpoint, options.output, resize, options.images, options.licence, options.threshold
+            options.checkpoint,
+            options.output,
+            resize,
+            options.images,
+            options.licence,
+            options.threshold,
+            options.half_weights,
         )
     except (CheckpointError, ExportError) as error:
         sys.exit(f"export.py: {error}")

@@ -43,6 +43,7 @@ from road_seg_node.listing import PICTURES, listed
 from train.frames import picture_file
 from train.frames.data_error import DataError
 from train.frames.kitti import find_frames
+from train.network.half_weights import restore
 from train.score.metrics import RoadCounts
 
 PRECISIONS = ("int8", "fp16")
@@ -116,7 +117,7 @@ def lowered_nodes(graph: onnx.GraphProto, keep_float: Sequence[str], where: Path
     return [node for node in graph.node if node.op_type in ("Relu", "MaxPool") or node.output[0] in outputs]
 
 
-def to_int8(model: Path, output: Path, nodes: Sequence[onnx.NodeProto], pictures: Sequence[Path]) -> None:
+def to_int8(model: onnx.ModelProto, output: Path, nodes: Sequence[onnx.NodeProto], pictures: Sequence[Path]) -> None:
     """Write `model` to `output` with `nodes` between QuantizeLinear and DequantizeLinear.
 
     Weights are int8, symmetric, one scale per output channel, within -64..64; activations uint8, each between the least
@@ -204,6 +205,7 @@ def quantize(
     if output.resolve() == model.resolve():
         raise QuantizeError(f"--output is the model {model} itself: give another name, such as {model.stem}.int8.onnx.")
     graph = onnx.load(model)
+    restore(graph)
     nodes = lowered_nodes(graph.graph, keep_float, model)
     if precision == "int8" and not calibration:
         raise QuantizeError("int8 needs --calibration DIR: a folder of frames such as the robot will see.")
@@ -217,7 +219,7 @@ def quantize(
     with scratch as folder:
         candidate = Path(folder) / output.name
         if precision == "int8":
-            to_int8(model, candidate, nodes, [picture for group in pictures.values() for picture in group])
+            to_int8(graph, candidate, nodes, [picture for group in pictures.values() for picture in group])
             lowered = onnx.load(candidate)
         else:
             lowered = to_fp16(graph, nodes)

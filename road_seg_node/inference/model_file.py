@@ -239,7 +239,10 @@ def _precision(graph: onnx.GraphProto) -> str:
 
     if any(node.op_type == "DequantizeLinear" for node in graph.node):
         return "int8"
-    return "fp16" if any(w.data_type == onnx.TensorProto.FLOAT16 for w in graph.initializer) else "fp32"
+    # What is only kept in fp16 is cast before it is used.
+    kept = {node.input[0] for node in graph.node if node.op_type == "Cast"}
+    half = [w for w in graph.initializer if w.data_type == onnx.TensorProto.FLOAT16 and w.name not in kept]
+    return "fp16" if half else "fp32"
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,7 +254,7 @@ class ModelFile:
         data: the ONNX model.
         info: its metadata.
         sha256: of the file.
-        precision: of its weights: "fp32", "fp16" or "int8".
+        precision: of its arithmetic: "fp32", "fp16" or "int8".
     """
 
     where: str

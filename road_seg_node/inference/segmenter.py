@@ -192,7 +192,8 @@ class _Loaded:
     def _notice(self, size: Size) -> None:
         """Begin to make an engine for `size` once several of the last images had it; one at a time."""
         if self._recent.count(size) >= _SETTLED and self._wants(size) and not self._fitting.locked():
-            threading.Thread(target=self.prepare, args=(size,), name="fit to camera", daemon=True).start()
+            # Python waits for it as a program ends: the library that compiles in it aborts a process that ends before.
+            threading.Thread(target=self.prepare, args=(size,), name="fit to camera").start()
 
     def _wants(self, size: Size) -> bool:
         known = size in self._unfit or size in self._fitted

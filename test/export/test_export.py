@@ -9,18 +9,21 @@ import cv2
 import exported_graphs
 import fork_server
 import numpy as np
+import onnx
 import pytest
 import torch
 from kitti_folder import copied_by_a_mac
 
 from export import export as exporter
 from export.export import PARITY_SIZES, ExportError, export_checkpoint, parity_images, resize_from
-from road_seg_node.inference import RoadSegmenter
+from road_seg_node.inference import RoadSegmenter, model_file
 from road_seg_node.synthetic_road.scene import Road
 from train import preset as presets
 from train.network.checkpoint import CheckpointError, load_checkpoint, network_of
 from train.network.contract import RoadProbability
+from train.network.half_weights import HALF_SUFFIX, restore, round_weights
 from train.network.model import VGGFCN8
+from train.network.weights import from_model_file
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,31 @@ def test_file_answers_as_pytorch_at_any_size_and_batch(
             expected = module(torch.from_numpy(image)[None])[0].numpy()
         assert expected.std() > 3, "an answer that is the same everywhere would prove nothing"
         assert np.abs(expected.astype(int) - segmenter.probability(image)).max() <= 1
+
+
+def test_weights_in_half_precision_are_half_the_file_and_come_back(checkpoint: Path, tmp_path: Path) -> None:
+    """The proof of export_checkpoint is against the rounded weights: batch norm is merged into them first."""
+    whole, half = tmp_path / "whole.onnx", tmp_path / "half.onnx"
+    export_checkpoint(checkpoint, whole)
+    export_checkpoint(checkpoint, half, half_weights=True)
+    assert model_file.read(half).precision == "fp32", "of the arithmetic"
+    weights = [tensor for tensor in onnx.load(half).graph.initializer if tensor.name.endswith(HALF_SUFFIX)]
+    assert {tensor.data_type for tensor in weights} == {onnx.TensorProto.FLOAT16}
+    network, _ = from_model_file(half)
+    before = network_of(load_checkpoint(checkpoint)).eval()
+    round_weights(before)
+    layers = [[m for m in net.modules() if isinstance(m, torch.nn.Conv2d)] for net in (before, network)]
+    for expected, found in zip(*layers, strict=True):
+        assert torch.equal(expected.weight, found.weight)
+    image = Road(5).render(321, 227)[0]
+    answers = [RoadSegmenter(file, "cpu").probability(image).astype(int) for file in (whole, half)]
+    assert np.abs(answers[0] - answers[1]).max() <= 3
+    model = onnx.load(half)
+    restore(model)
+    assert [node.op_type for node in model.graph.node] == [node.op_type for node in onnx.load(whole).graph.node]
+    assert onnx.load(whole).ByteSize() - onnx.load(half).ByteSize() > 1.9 * sum(
+        int(np.prod(tensor.dims)) for tensor in weights
+    )
 
 
 @pytest.mark.parametrize(("bias", "caught_by"), [(5.0, "golden"), (0.03, "otherwise than PyTorch")])

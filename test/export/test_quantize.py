@@ -30,6 +30,7 @@ from road_seg_node.synthetic_road.scene import Road
 from train.frames.data_error import DataError
 from train.frames.kitti import find_frames
 from train.network.contract import RoadProbability
+from train.network.half_weights import halve
 from train.network.model import VGGFCN8
 from train.score.metrics import RoadCounts
 
@@ -266,6 +267,20 @@ def test_fp16_keeps_bytes_outside_and_fp32_around_the_network(float_file: Path, 
             written_by = next(maker for maker in graph.node if node.input[0] in maker.output)
             rounded = written_by.op_type == "Cast" and tensor_types.get(written_by.input[0]) == TensorProto.FLOAT16
             assert not rounded, f"{node.op_type} reads what went through fp16"
+
+
+def test_a_file_with_weights_in_half_precision_is_converted_as_any_other(
+    float_file: Path, frames: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(float_file)
+    halve(model)
+    half = tmp_path / "half.onnx"
+    model_file.write(model, model_file.read(float_file).info, half)
+    info = quantize(half, tmp_path / "int8.onnx", [frames], [frames], largest_loss=1.0)
+    assert info.architecture.endswith(" int8")
+    assert model_file.read(tmp_path / "int8.onnx").quantized
+    kinds = {tensor.data_type for tensor in onnx.load(tmp_path / "int8.onnx").graph.initializer}
+    assert onnx.TensorProto.INT8 in kinds and onnx.TensorProto.FLOAT16 not in kinds
 
 
 def test_what_loses_too_much_is_not_written(float_file: Path, frames: Path, tmp_path: Path) -> None:

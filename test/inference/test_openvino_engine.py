@@ -151,6 +151,28 @@ def test_signals_are_survived_after_a_model_was_exchanged_by_another_thread() ->
     assert (done.returncode, done.stdout) == (0, "handled\n" * 12), done.stderr
 
 
+SHORT_PROGRAM = """
+import sys
+import numpy as np
+from road_seg_node.inference import RoadSegmenter
+segmenter = RoadSegmenter(sys.argv[1], "openvino")
+for _ in range(3):  # after which an engine is made in the background
+    segmenter.probability(np.zeros((375, 1242, 3), np.uint8))
+"""
+
+
+def test_a_program_may_end_while_an_engine_is_being_made() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT_PROGRAM, str(REPOSITORY / COMPACT)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_answers_are_not_overwritten_by_the_next(path: Path) -> None:
     segmenter = RoadSegmenter(path, "openvino")
     segmenter.prepare(96, 160)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from road_seg_node.inference import model_file
 from road_seg_node.inference.model_file import ModelFileError, ModelInfo
 from train.network.contract import RoadProbability
+from train.network.half_weights import restore
 from train.network.model import STRIDE, VGGFCN8, he_std
 
 IMAGENET, NONE = "imagenet", "none"
@@ -201,7 +202,9 @@ def from_model_file(path: Path) -> tuple[VGGFCN8, ModelInfo]:
         network = VGGFCN8.of_architecture(architecture)
     except ValueError as error:
         raise WeightsError(f"{path} holds '{architecture}': {error}.") from None
-    graph = onnx.load_model_from_string(read.data).graph
+    model = onnx.load_model_from_string(read.data)
+    restore(model)
+    graph = model.graph
     initializers = {tensor.name: tensor for tensor in graph.initializer}
     nodes = [node for node in graph.node if node.op_type in ("Conv", "ConvTranspose")]
     layers = _in_order(network)
