@@ -125,8 +125,10 @@ def test_slow_machine_is_told(strict: bool, tmp_path: Path, monkeypatch: pytest.
     model = write_weighted_model(tmp_path / "slow.onnx", work=100)
     options = ["--frames", "30", "--model", model, "--output", tmp_path, *(["--strict"] if strict else [])]
     status, said = run_demo(*options)
-    assert re.search(r"Warning: only \d+ of 30 frames were answered\. This machine is too slow", said), said
-    assert status == (1 if strict else 0)
+    warning = re.search(r"Warning: only (\d+) of 30 frames were answered\. This machine is too slow", said)
+    assert warning, said
+    # A machine may be so slow that none is answered before the end, which is an error in any case.
+    assert status == (1 if strict or warning[1] == "0" else 0)
 
 
 def test_view_is_kept_as_a_recording(tiny_model: Path, tmp_path: Path) -> None:
