@@ -39,7 +39,7 @@ from road_seg_node.ros.dds_profile import variables
 from road_seg_node.ros.ros_domain import discovery_port, unused_domain
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PATIENCE = 30.0  # seconds; a wait this long means that it will not happen
+PATIENCE = 60.0  # seconds; a wait this long means that it will not happen, on a busy machine either
 QUICK_DISCOVERY = dict.fromkeys(variables(), str(REPOSITORY / "test" / "quick_discovery.xml"))
 
 
@@ -263,15 +263,29 @@ class Planner:
                 time.sleep(0.005)
         return answers
 
-    def counts(self, reached: Callable[[dict[str, int]], bool]) -> dict[str, int]:
-        """The frame counts of the first diagnostics, from now on, on which `reached` holds."""
+    def counts(
+        self,
+        reached: Callable[[dict[str, int]], bool],
+        sending: Callable[[], Image | CompressedImage | bytes] | None = None,
+    ) -> dict[str, int]:
+        """The frame counts of the first diagnostics, from now on, on which `reached` holds.
+
+        Until then what `sending` returns is sent again and again, as best effort may lose any of them.
+        """
         asked = time.time_ns()
 
         def read() -> dict[str, int]:
             prefix, items = "frames ", self._newest_report(asked).items()
             return {key.removeprefix(prefix): int(value) for key, value in items if key.startswith(prefix)}
 
-        wait_until(lambda: bool(read()) and reached(read()), lambda: f"the counts, last {read()}")
+        def enough() -> bool:
+            if (found := read()) and reached(found):
+                return True
+            if sending is not None:
+                self.publish(sending())
+            return False
+
+        wait_until(enough, lambda: f"the counts, last {read()}")
         return read()
 
     def diagnostics(self) -> dict[str, str]:
@@ -316,6 +330,23 @@ class Planner:
         future = client.call_async(request)
         wait_until(future.done, f"the answer of {service}")
         return future.result()
+
+
+@contextmanager
+def node_and_planner(
+    *outputs: str, compressed: bool = False, **parameters: Any
+) -> Iterator[tuple[NodeProcess, Planner]]:
+    """A node with `parameters` and a planner that hears its `outputs`, once they have found each other."""
+    domain = any_domain()
+    node, planner = NodeProcess(domain, **parameters), Planner(domain, compressed=compressed)
+    try:
+        node.wait_for("Waiting for images")
+        planner.listen(*outputs)
+        planner.wait_for_camera_link()
+        yield node, planner
+    finally:
+        planner.close()
+        node.stop()
 
 
 def wait_until(condition: Callable[[], Any], what: str | Callable[[], str], patience: float = PATIENCE) -> None:

@@ -15,8 +15,8 @@ from node_process import (
     PATIENCE,
     NodeProcess,
     Planner,
-    any_domain,
     image,
+    node_and_planner,
     pixels,
     scene,
     wait_until,
@@ -39,17 +39,9 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def running(path: Path) -> Iterator[tuple[NodeProcess, Planner]]:
-    domain = any_domain()
-    node, planner = NodeProcess(domain, model=path, provider="cpu"), Planner(domain)
-    try:
-        node.wait_for("Waiting for images")
-        planner.listen("probability", "mask")
-        planner.wait_for_camera_link()
+    with node_and_planner("probability", "mask", model=path, provider="cpu") as (node, planner):
         planner.ask(image(scene()))
         yield node, planner
-    finally:
-        planner.close()
-        node.stop()
 
 
 def replace(path: Path, write: object = write_tiny_model) -> None:
@@ -73,10 +65,7 @@ def test_disabled_it_counts_the_frames_and_answers_none(running) -> None:
     _, planner = running
     before = planner.counts(lambda counts: counts["pending"] == 0)
     assert planner.call(SetBool, "set_enabled", SetBool.Request(data=False)).success
-    for _ in range(5):
-        planner.publish(planner.stamp(image(scene())))
-        time.sleep(0.02)
-    after = planner.counts(lambda counts: counts["disabled"] >= 3)
+    after = planner.counts(lambda counts: counts["disabled"] >= 3, sending=lambda: planner.stamp(image(scene())))
     assert after["received"] - before["received"] == after["disabled"]
     assert after["answered"] == before["answered"]
     (value,) = planner.call(GetParameters, "get_parameters", GetParameters.Request(names=["enabled"])).values

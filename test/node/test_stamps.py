@@ -18,6 +18,7 @@ from node_process import (
     Planner,
     any_domain,
     image,
+    node_and_planner,
     pixels,
     scene,
     wait_until,
@@ -43,23 +44,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["wall time", "simulated time"])
 def running(request: pytest.FixtureRequest, model: Path) -> Iterator[tuple[NodeProcess, Planner]]:
-    domain = any_domain()
-    node = NodeProcess(domain, model=model, provider="cpu", use_sim_time=request.param)
-    planner = Planner(domain)
-    try:
-        node.wait_for("Waiting for images")
-        planner.listen("probability")
-        planner.wait_for_camera_link()
-        yield node, planner
-    finally:
-        planner.close()
-        node.stop()
+    with node_and_planner("probability", model=model, provider="cpu", use_sim_time=request.param) as both:
+        yield both
 
 
 def stamped(sec: int, nanosec: int = 0, seed: int = 1) -> Image:
     msg = image(scene(seed=seed))
     msg.header.stamp.sec, msg.header.stamp.nanosec = sec, nanosec
     return msg
+
+
+def more_stale(before: int, counts: dict[str, int]) -> bool:
+    return counts["stale"] > before
 
 
 @pytest.mark.parametrize("max_age", ["0.0", "3600.0"])
@@ -84,12 +80,7 @@ def test_a_stamp_from_long_ago_is_stale_only_where_age_counts(start, planner, mo
     long_ago = [(-(2**31), 0), (-1, 999_999_999), (1, 0)]
     found = {"stale": 0, "answered": 0}
     for stamp in long_ago:
-
-        def counted(counts: dict[str, int], stamp: tuple[int, int] = stamp, before: int = found["stale"]) -> bool:
-            planner.publish(stamped(*stamp))
-            return counts["stale"] > before
-
-        found = planner.counts(counted)
+        found = planner.counts(partial(more_stale, found["stale"]), sending=partial(stamped, *stamp))
     assert found["answered"] == 0
     assert node.logged("so max_age leaves it out: do the clocks agree, is use_sim_time set")
     assert planner.set_parameter("max_age", "0.0").successful
@@ -119,17 +110,13 @@ def test_ages_are_told_by_the_simulators_clock_also_when_it_jumps(start, planner
 
         wait_until(arrived, "the clock's time in diagnostics")
 
-    def stale_one_more(counts: dict[str, int], before: int, second: int) -> bool:
-        planner.publish(stamped(second))
-        return counts["stale"] > before
-
     for second in (NOW, NOW + 1000, NOW - 1000, 5):  # on, forward, back, and from the start as a bag does
         set_clock(second)
         planner.ask_as_stamped(stamped(second))
         planner.ask_as_stamped(stamped(second, 500_000_000))  # ahead by half a second
         planner.ask_as_stamped(stamped(second - 1, 500_000_000))
         before = planner.counts(lambda counts: counts["pending"] == 0)["stale"]
-        planner.counts(partial(stale_one_more, before=before, second=second - 2))
+        planner.counts(partial(more_stale, before), sending=partial(stamped, second - 2))
     assert node.stop() == 0
     assert "Traceback" not in node.log
 
