@@ -15,7 +15,7 @@ from typing import Any
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from road_seg_node.camera.shots import RATE, CameraError, Mounting, Shot
+from road_seg_node.camera.shots import RATE, CameraError, Mounting, Shot, TopicError
 from road_seg_node.listing import listed
 from road_seg_node.ros.topics import camera_info_beside
 
@@ -145,8 +145,5 @@ def _chosen(path: Path, connections: list[Any], topic: str) -> str:
     of_cameras = [name for name in found if camera_info_beside(name) in infos]  # the others are answers, such as masks
     names = of_cameras if len(of_cameras) == 1 else list(found)
     if len(names) > 1:
-        raise CameraError(
-            f"The bag {path} has images on several topics, set the parameter topic (of the launch file: camera_topic) "
-            f"to one: {there}."
-        )
+        raise TopicError(path, there)
     return names[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -19,6 +20,17 @@ Mounting: TypeAlias = tuple[float, float, float]  # camera_height, camera_tilt, 
 
 class CameraError(ValueError):
     """The camera's source or a parameter cannot be used; the message is a sentence."""
+
+
+class TopicError(CameraError):
+    """A bag has images on several topics, and none was named; `there` says which."""
+
+    def __init__(self, path: Path, there: str) -> None:
+        super().__init__(
+            f"The bag {path} has images on several topics, set the parameter topic (of the launch file: camera_topic) "
+            f"to one: {there}."
+        )
+        self.path, self.there = path, there
 
 
 @dataclass(frozen=True)

@@ -99,15 +99,15 @@ class Album:
 
     def __init__(self, folder: Path) -> None:
         inside = folder / "image_2"
-        self._pictures = listed(folder, PICTURES) or (listed(inside, PICTURES) if inside.is_dir() else [])
-        if not self._pictures:
+        self.pictures = listed(folder, PICTURES) or (listed(inside, PICTURES) if inside.is_dir() else [])
+        if not self.pictures:
             raise CameraError(f"The folder {folder} has no pictures; it should hold PNG or JPEG files.")
-        _read(self._pictures[0])
-        known = next((name for name in map(_calibration, self._pictures) if name.is_file()), None)
+        _read(self.pictures[0])
+        known = next((name for name in map(_calibration, self.pictures) if name.is_file()), None)
         self.mounting = attitude(kitti_calibration.camera_to_ground(_matrices(known))) if known else None
 
     def shots(self) -> Iterator[Shot]:
-        for path in self._pictures:
+        for path in self.pictures:
             picture, calibration = _read(path), _calibration(path)
             if calibration.is_file():
                 k = _matrices(calibration)["P2"][:, :3]

@@ -146,6 +146,7 @@ def _of_coco(description: Description, file: Path) -> list[Frame]:
     folders = (
         parent,
         parent / "images",
+        parent / "image_2",  # of a harvest
         parent.parent / "images",
         parent.parent / "images" / split,
         parent.parent / split,
