@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frames of a drive that are worth a person's time: from a real bag, a video and a folder to the trainer's readers."""
+"""From a real bag, a video and a folder to proposals that a person corrects and the trainer reads."""
 
 from __future__ import annotations
 
