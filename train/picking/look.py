@@ -18,6 +18,7 @@ from train.picking import doubt
 from train.picking.choice import ranks
 from train.picking.drive import Drive, DriveFrame
 
+ROUNDING = 1e-6  # seconds, of times since 1970
 COARSE = (8, 6)  # columns and rows of a picture in which what is alike is near
 
 # What can be in doubt, and how it is told.
@@ -118,4 +119,4 @@ def doubts(looks: Iterable[Look]) -> tuple[np.ndarray, list[str]]:
 
 
 def _is_due(frame: DriveFrame, due: float) -> bool:
-    return frame.time is None or frame.time >= due
+    return frame.time is None or frame.time >= due - ROUNDING

@@ -24,7 +24,7 @@ def test_a_bit_is_at_the_threshold_and_nothing_at_the_ends(threshold: float) -> 
     assert bits.dtype == np.float32 and np.isfinite(bits).all() and 0 <= bits.min() and bits.max() <= 1
     if 0 < threshold < 1:
         assert abs(int(bits.argmax()) - 255 * threshold) <= 1 and bits.max() > 0.999
-        assert max(bits[0], bits[-1]) < 0.03
+        assert max(bits[0], bits[-1]) < 0.05
 
 
 def test_a_blurred_edge_is_less_sure_than_a_sharp_one() -> None:
@@ -35,7 +35,7 @@ def test_a_blurred_edge_is_less_sure_than_a_sharp_one() -> None:
 def test_how_large_the_road_is_does_not_count() -> None:
     answer = half_road(4)
     small = np.zeros_like(answer)
-    small[:, :30] = answer[:, :30]
+    small[HEIGHT // 4 :] = answer[: -HEIGHT // 4]
     below, whole = (unsure(one, road_mask(one, 0.5), 0.5) for one in (small, answer))
     assert abs(below - whole) < 0.2 * whole
 
