@@ -30,6 +30,7 @@ from tqdm import tqdm
 from road_seg_node.inference import RoadSegmenter
 from road_seg_node.inference.model_file import ModelFileError
 from road_seg_node.inference.providers import ProviderError
+from road_seg_node.ros import program
 from train.frames.data_error import DataError
 from train.picking.choice import choose
 from train.picking.drive import Drive, open_drives
@@ -122,10 +123,11 @@ def main() -> None:
         carry_out(options)
     except (DataError, ModelFileError, ProviderError) as error:
         say(f"{error}")
-        sys.exit(2)
+        program.leave(2)
     except KeyboardInterrupt:
         say("interrupted; nothing is written.")
-        sys.exit(130)
+        program.leave(130)
+    program.leave(0)
 
 
 if __name__ == "__main__":

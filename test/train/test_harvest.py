@@ -154,7 +154,7 @@ def test_several_drives_and_a_second_model(scenes: list[np.ndarray], model: Path
     frames = json.loads((out / "harvest.json").read_text())["frames"]
     assert {frame["image"].rpartition("_")[0] for frame in frames} == {"a-b", "c", "a-b-2"}
     assert all(0 < frame["measures"]["other"] < 1 for frame in frames)
-    assert "There are no more." in done.stdout
+    assert "The others are near-duplicates of these." in done.stdout
 
 
 @pytest.fixture

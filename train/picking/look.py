@@ -60,6 +60,7 @@ class Looker:
     ) -> None:
         """every: seconds from one frame to the next of a bag or video; of a folder each picture is looked at."""
         self._model, self._other, self._every, self._tell = model, other, every, tell
+        self._models = [model, other] if other else [model]
 
     def looks(self, drive: Drive) -> Iterator[Look]:
         """One at a time, so that no more than two frames are decoded at once.
@@ -79,6 +80,9 @@ class Looker:
             except ImageError as error:
                 broken.append(f"frame {frame.index}: {error}")
                 continue
+            if frame.index == 0:  # or it would be done beside this, from some frame on
+                for model in self._models:
+                    model.prepare(*picture.shape[:2])
             found, answer = perceptual_hash(picture), self._model.probability(picture)
             if pending is not None:
                 look, before = pending
