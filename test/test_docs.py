@@ -76,6 +76,7 @@ def test_every_launch_argument_is_explained() -> None:
 def test_every_figure_of_the_diagnostics_is_explained() -> None:
     told = rows(page("diagnostics.md"), "| key |")
     assert {f"frames {fate.value}" for fate in Fate} <= set(told)
+    assert {"doubt", "doubt threshold"} <= set(told)
     stages = "".join(told["STAGE p50 [ms]"])
     assert all(f"`{stage}`" in stages for stage in STAGES)
 

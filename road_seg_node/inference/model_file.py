@@ -72,6 +72,8 @@ class ModelInfo:
         checkpoint_sha256: of the checkpoint it was exported from.
         versions: of the software that made it, by package.
         golden: uint8 [GOLDEN_HEIGHT, GOLDEN_WIDTH], what the exporter's network answers on `golden_image`.
+        doubt_threshold: from which `doubt.doubt` a scene is unlike what it was trained on, above 0 to 1; None where
+            nobody has measured it.
     """
 
     name: str
@@ -84,6 +86,7 @@ class ModelInfo:
     checkpoint_sha256: str
     versions: dict[str, str]
     golden: np.ndarray
+    doubt_threshold: float | None = None
 
 
 def golden_image() -> np.ndarray:
@@ -125,6 +128,8 @@ def metadata(info: ModelInfo) -> dict[str, str]:
     entries = {"contract": CONTRACT, "threshold": json.dumps(info.threshold)}
     entries |= {key: getattr(info, key) for key in _TEXTS}
     entries |= {key: json.dumps(getattr(info, key), sort_keys=True) for key in _OBJECTS}
+    if info.doubt_threshold is not None:
+        entries["doubt_threshold"] = json.dumps(info.doubt_threshold)
     entries["golden"] = json.dumps(
         {
             "shape": list(golden.shape),
@@ -168,12 +173,22 @@ def info_from_metadata(mapping: Mapping[str, str], where: str) -> ModelInfo:
     for key, value in objects.items():
         if not isinstance(value, dict):
             raise ModelFileError(f"the model {where} has metadata {_PREFIX}{key} that is not a JSON object: {_REMEDY}")
-    threshold = parsed("threshold")
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
-        raise ModelFileError(
-            f"the model {where} has the threshold {threshold!r}, which is not a number from 0 to 1: {_REMEDY}"
-        )
-    return ModelInfo(**texts, **objects, threshold=float(threshold), golden=_golden_from(parsed("golden"), where))
+
+    def fraction(key: str) -> float:
+        value = parsed(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise ModelFileError(
+                f"the model {where} has the {key} {value!r}, which is not a number from 0 to 1: {_REMEDY}"
+            )
+        return float(value)
+
+    return ModelInfo(
+        **texts,
+        **objects,
+        threshold=fraction("threshold"),
+        golden=_golden_from(parsed("golden"), where),
+        doubt_threshold=fraction("doubt_threshold") if f"{_PREFIX}doubt_threshold" in mapping else None,
+    )
 
 
 def write(model: onnx.ModelProto, info: ModelInfo, path: str | Path) -> None:

@@ -5,7 +5,8 @@ ERROR: a transition failed and the node is not active; or, of the last seconds' 
 none was answered.
 WARN: the node is active and enabled, and no image has come for image_timeout seconds, a publisher's QoS does not fit,
 or one in twenty images is lost on the way; or some of the last seconds' frames were malformed, stale, or failed; or
-the model's file could not be loaded again, or its masks may be wrong on this processor.
+the model's file could not be loaded again, or its masks may be wrong on this processor; or the scene is unlike what
+the model was trained on: the last seconds' median doubt is above the threshold in the model's file.
 OK: otherwise.
 """
 
@@ -19,6 +20,7 @@ from road_seg_node.inference import RoadSegmenter
 from road_seg_node.node.frame_accounts import STAGES, Fate, Report
 
 FAULTS = (Fate.FAILED, Fate.MALFORMED, Fate.STALE)
+NEVER = "-"  # in the place of a figure
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,22 @@ def _level(condition: Condition) -> tuple[bytes, str]:
         return DiagnosticStatus.WARN, f"of the last {came} frames {', '.join(faults)}"
     if condition.segmenter is not None and condition.segmenter.caveat:
         return DiagnosticStatus.WARN, f"the masks may be wrong: {condition.segmenter.caveat}"
+    if unfamiliar := _unfamiliar(condition):
+        return DiagnosticStatus.WARN, unfamiliar
     return DiagnosticStatus.OK, _doing(condition)
+
+
+def _unfamiliar(condition: Condition) -> str:
+    """Why the masks are not to be trusted, or "" where the scene is as the model knows it, or nobody can tell."""
+    doubt, segmenter = condition.camera.report.doubt, condition.segmenter
+    limit = None if segmenter is None else segmenter.info.doubt_threshold
+    if doubt is None or limit is None or doubt <= limit:
+        return ""
+    return (
+        f"the scene is unlike what the model was trained on, so its masks may be wrong: doubt is {doubt:.3f}, above "
+        f"{limit:.3f}; go slower, look at the camera (dirty, dark, upside down?) and at ~/overlay, and if it looks "
+        "right, train the model on such frames"
+    )
 
 
 def _doing(condition: Condition) -> str:
@@ -108,23 +125,28 @@ def _model(condition: Condition) -> dict[str, object]:
         "checkpoint": segmenter.info.checkpoint_sha256[:12],
         "golden difference [of 255]": segmenter.golden_difference,
         "threshold": f"{condition.threshold:.3f}",
+        "doubt threshold": _number(segmenter.info.doubt_threshold),
     }
 
 
 def _frames(report: Report) -> dict[str, object]:
-    never = "-"
     latencies = {}
     for stage in STAGES:
         p50, p99 = report.percentiles.get(stage, (None, None))
-        latencies[f"{stage} p50 [ms]"] = never if p50 is None else f"{1000 * p50:.2f}"
-        latencies[f"{stage} p99 [ms]"] = never if p99 is None else f"{1000 * p99:.2f}"
+        latencies[f"{stage} p50 [ms]"] = NEVER if p50 is None else f"{1000 * p50:.2f}"
+        latencies[f"{stage} p99 [ms]"] = NEVER if p99 is None else f"{1000 * p99:.2f}"
     return {
         "rate in [Hz]": f"{report.rate_in:.1f}",
         "rate out [Hz]": f"{report.rate_out:.1f}",
-        "age of last frame [s]": never if report.last_arrival is None else f"{report.last_arrival:.1f}",
+        "age of last frame [s]": NEVER if report.last_arrival is None else f"{report.last_arrival:.1f}",
+        "doubt": _number(report.doubt),
         "lost before arrival": report.lost,
         "frames received": report.received,
         **{f"frames {fate.value}": report.fates[fate] for fate in Fate},
         "frames pending": report.pending,
         **latencies,
     }
+
+
+def _number(value: float | None) -> str:
+    return NEVER if value is None else f"{value:.3f}"

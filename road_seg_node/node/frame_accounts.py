@@ -47,6 +47,7 @@ class Report:
     rate_in: float
     rate_out: float
     percentiles: dict[str, tuple[float, float]]  # of each stage that was timed: p50 and p99
+    doubt: float | None  # the median of the frames answered recently, None where there were none
     last_arrival: float | None  # seconds since the last frame came
 
     @property
@@ -64,6 +65,7 @@ class FrameAccounts:
         self._fates: Counter[Fate] = Counter()
         self._last_arrival: float | None = None
         self._seconds: dict[str, deque[float]] = {stage: deque(maxlen=WINDOW) for stage in STAGES}
+        self._doubts: deque[float] = deque(maxlen=WINDOW)
         self._reports: deque[tuple[float, int, Counter[Fate]]] = deque(maxlen=RECENT)
 
     def receive(self, now: float) -> None:
@@ -87,16 +89,23 @@ class FrameAccounts:
             for stage, value in seconds.items():
                 self._seconds[stage].append(value)
 
+    def doubt(self, value: float) -> None:
+        """How little the model's answer to one frame, which is to be settled as answered, is to be trusted."""
+        with self._lock:
+            self._doubts.append(value)
+
     def report(self, now: float) -> Report:
         """To be called once a second: rates and recent counts are those since RECENT calls ago."""
         with self._lock:
             received, lost, fates = self._received, self._lost, Counter(self._fates)
             seconds = {stage: sorted(values) for stage, values in self._seconds.items() if values}
+            doubts = list(self._doubts)
             since, received_then, fates_then = self._reports[0] if self._reports else (now, 0, Counter())
             self._reports.append((now, received, fates))
             last = self._last_arrival
         span = now - since
         recently = {fate: fates[fate] - fates_then[fate] for fate in Fate}
+        doubts = sorted(doubts[-recently[Fate.ANSWERED] :]) if recently[Fate.ANSWERED] else []
         return Report(
             received=received,
             lost=lost,
@@ -108,6 +117,7 @@ class FrameAccounts:
             percentiles={
                 stage: (_percentile(values, 0.5), _percentile(values, 0.99)) for stage, values in seconds.items()
             },
+            doubt=_percentile(doubts, 0.5) if doubts else None,
             last_arrival=None if last is None else now - last,
         )
 

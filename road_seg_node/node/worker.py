@@ -15,6 +15,7 @@ from rclpy.context import Context
 from sensor_msgs.msg import CompressedImage
 
 from road_seg_node.inference import RoadSegmenter
+from road_seg_node.inference.doubt import doubt
 from road_seg_node.node.answer import Answer
 from road_seg_node.node.frame_accounts import Fate
 from road_seg_node.node.newest_frame import NewestFrames
@@ -106,6 +107,7 @@ class Worker:
         if frame.age is not None and 0 <= frame.age < HOUR:
             seconds |= {"transport": frame.age, "total": frame.age + published - frame.arrival}
         stream.accounts.took(seconds)
+        stream.accounts.doubt(doubt(probability))  # after all that somebody waits for
         return Fate.ANSWERED
 
     def _stale(self, frame: Frame, now: float, max_age: float) -> bool:

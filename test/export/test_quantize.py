@@ -62,6 +62,7 @@ def float_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         dataset="made up",
         checkpoint_sha256="1" * 64,
         golden=golden,
+        doubt_threshold=0.125,
     )
     model_file.write(to_onnx(module), info, path)
     return path
@@ -139,7 +140,7 @@ def test_it_is_a_file_like_any_other_with_its_own_golden_answer(float_file: Path
     assert after.golden_difference == 0
     assert (after.info.golden == after.probability(model_file.golden_image())).all()
     assert (after.info.golden != before.info.golden).any()
-    for kept in ("name", "dataset", "licence", "checkpoint_sha256", "resize", "threshold"):
+    for kept in ("name", "dataset", "licence", "checkpoint_sha256", "resize", "threshold", "doubt_threshold"):
         assert getattr(after.info, kept) == getattr(before.info, kept), kept
     assert after.info.architecture == f"{before.info.architecture} int8"
     assert after.info.versions["onnxruntime"]

@@ -59,6 +59,7 @@ def test_metadata_is_read_back_as_it_was_written(tmp_path: Path) -> None:
         metrics={"camvid": {"road_iou": 0.9375}, "synthetic": None},
         licence="für Forschung",
         resize={"policy": "stretch", "width": 576, "height": 160},
+        doubt_threshold=0.125,
     )
     model_file.write_bytes(TINY.read_bytes(), written, tmp_path / "m.onnx")
     read = RoadSegmenter(tmp_path / "m.onnx").info
@@ -232,7 +233,7 @@ def test_missing_metadata(tmp_path: Path, key: str) -> None:
     assert f"lacks the metadata {key}" in refusal(path)
 
 
-@pytest.mark.parametrize("key", ["resize", "metrics", "versions", "threshold", "golden"])
+@pytest.mark.parametrize("key", ["resize", "metrics", "versions", "threshold", "doubt_threshold", "golden"])
 def test_metadata_that_is_not_json(tmp_path: Path, key: str) -> None:
     assert f"metadata road_seg.{key} that is not JSON" in refusal(
         write_with_metadata(tmp_path / "m.onnx", **{key: "{oops"})
@@ -246,10 +247,11 @@ def test_metadata_that_is_no_object(tmp_path: Path, key: str) -> None:
     )
 
 
+@pytest.mark.parametrize("key", ["threshold", "doubt_threshold"])
 @pytest.mark.parametrize("value", ["1.5", "-0.1", "NaN", "Infinity", "true", '"0.5"', "null", "[0.5]"])
-def test_threshold_out_of_range(tmp_path: Path, value: str) -> None:
-    sentence = refusal(write_with_metadata(tmp_path / "m.onnx", threshold=value))
-    assert "which is not a number from 0 to 1" in sentence
+def test_threshold_out_of_range(tmp_path: Path, key: str, value: str) -> None:
+    sentence = refusal(write_with_metadata(tmp_path / "m.onnx", **{key: value}))
+    assert f"has the {key} " in sentence and "which is not a number from 0 to 1" in sentence
 
 
 @pytest.mark.parametrize("value", [0, 1, 0.0, 1.0])
@@ -257,6 +259,12 @@ def test_threshold_at_the_ends_of_the_range(value: float) -> None:
     info = model_file.info_from_metadata(model_file.metadata(tiny_info(threshold=value)), "m.onnx")
     assert info.threshold == value
     assert isinstance(info.threshold, float)
+
+
+def test_a_file_without_a_doubt_threshold_is_read_as_before(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "m.onnx")
+    assert b"doubt" not in path.read_bytes()
+    assert RoadSegmenter(path, "cpu").info.doubt_threshold is None
 
 
 def packed(data: bytes, shape: list[int]) -> str:

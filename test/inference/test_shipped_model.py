@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from road_seg_node.inference import RoadSegmenter
+from road_seg_node.inference.doubt import doubt
 from road_seg_node.shipped import COMPACT
 from road_seg_node.synthetic_road.scene import Road
 from train.frames.kitti import find_frames
@@ -40,6 +41,17 @@ def test_it_finds_the_road_in_real_frames(
         image, labels = frame.read()
         counts.add(segmenter.probability(image), labels)
     assert counts.iou(segmenter.info.threshold) >= floor
+
+
+def test_it_doubts_what_it_does_not_know(segmenter: RoadSegmenter) -> None:
+    known, turned, dark = [], [], []
+    for seed in range(4_000_000, 4_000_010):
+        image = Road(seed).render(640, 384)[0]
+        for doubts, seen in ((known, image), (turned, image[::-1]), (dark, image // 25)):
+            doubts.append(doubt(segmenter.probability(seen)))
+    limit = segmenter.info.doubt_threshold
+    assert limit is not None
+    assert np.median(known) < limit < min(np.median(turned), np.median(dark))
 
 
 def test_it_finds_the_synthetic_road(segmenter: RoadSegmenter) -> None:

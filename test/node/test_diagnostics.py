@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_model import TINY, tiny_info
+from tiny_model import TINY, tiny_info, write_tiny_model
 
 pytest.importorskip("diagnostic_msgs.msg", reason="needs ROS's diagnostic_msgs")
 
@@ -23,7 +23,10 @@ SILENCE = "No image has come for 6 s."
 
 
 def condition(
-    fates: dict[Fate, int] | None = None, of_camera: dict[str, Any] | None = None, **changes: Any
+    fates: dict[Fate, int] | None = None,
+    of_camera: dict[str, Any] | None = None,
+    doubt: float | None = None,
+    **changes: Any,
 ) -> Condition:
     accounts = FrameAccounts()
     accounts.report(0.0)
@@ -31,6 +34,8 @@ def condition(
         for _ in range(count):
             accounts.receive(0.5)
             accounts.settle(fate)
+            if doubt is not None and fate is Fate.ANSWERED:
+                accounts.doubt(doubt)
     values: dict[str, Any] = {
         "name": "/front/road_seg",
         "state": "active",
@@ -82,6 +87,28 @@ def test_int8_weights_that_overflow_here_are_a_warning(tmp_path: Path) -> None:
         assert told.message.startswith("the masks may be wrong: the int8 model") == overflow
 
 
+@pytest.mark.parametrize(
+    ("doubt", "limit", "level"), [(0.25, 0.2, WARN), (0.2, 0.2, OK), (0.1, 0.2, OK), (1.0, None, OK), (None, 0.2, OK)]
+)
+def test_a_doubt_above_the_models_threshold_is_a_warning(
+    tmp_path: Path, doubt: float | None, limit: float | None, level: bytes
+) -> None:
+    segmenter = RoadSegmenter(write_tiny_model(tmp_path / "m.onnx", doubt_threshold=limit), "cpu")
+    told = status(condition({Fate.ANSWERED: 30}, doubt=doubt, segmenter=segmenter, threshold=0.5))
+    assert told.level == level
+    assert ("unlike what the model was trained on" in told.message) == (level == WARN)
+    values = {item.key: item.value for item in told.values}
+    assert values["doubt"] == ("-" if doubt is None else f"{doubt:.3f}")
+    assert values["doubt threshold"] == ("-" if limit is None else "0.200")
+
+
+def test_what_is_wrong_with_the_frames_is_said_before_doubt(tmp_path: Path) -> None:
+    segmenter = RoadSegmenter(write_tiny_model(tmp_path / "m.onnx", doubt_threshold=0.2), "cpu")
+    fates = {Fate.ANSWERED: 29, Fate.STALE: 1}
+    told = status(condition(fates, doubt=0.9, segmenter=segmenter, threshold=0.5))
+    assert (told.level, told.message) == (WARN, "of the last 30 frames 1 stale")
+
+
 def test_several_nodes_and_cameras_can_be_told_apart() -> None:
     told = status(condition())
     assert (told.name, told.hardware_id) == ("front/road_seg: segmentation", "/front/road_seg")
@@ -93,5 +120,5 @@ def test_every_count_and_every_stage_is_there_from_the_start() -> None:
     values = {item.key: item.value for item in status(condition()).values}
     for fate in Fate:
         assert values[f"frames {fate.value}"] == "0"
-    assert values["infer p50 [ms]"] == values["age of last frame [s]"] == "-"
+    assert values["infer p50 [ms]"] == values["age of last frame [s]"] == values["doubt"] == "-"
     assert values["model"] == "none"

@@ -49,14 +49,32 @@ def test_percentiles_are_of_the_last_frames() -> None:
     assert set(accounts.report(0.0).percentiles) == {"infer"} < set(STAGES)
 
 
+def test_doubt_is_the_median_of_the_frames_answered_recently() -> None:
+    accounts = FrameAccounts()
+    assert accounts.report(0.0).doubt is None
+    for second in range(20):
+        for frame in range(9):
+            accounts.doubt(0.1 if second < 10 else frame / 10)
+            accounts.settle(Fate.ANSWERED)
+        report = accounts.report(second + 1.0)
+        if second == 9:
+            assert report.doubt == 0.1
+    assert report.doubt == 0.4
+    for second in range(20, 20 + RECENT):
+        accounts.settle(Fate.UNWATCHED)
+        report = accounts.report(second + 1.0)
+    assert report.doubt is None, "nothing was answered, so nothing is known of what is seen now"
+
+
 def test_an_hour_takes_no_more_memory_than_a_minute() -> None:
     accounts = FrameAccounts()
     for second in range(100):
         for _ in range(100):
             accounts.took(dict.fromkeys(STAGES, 0.001))
+            accounts.doubt(0.1)
         accounts.report(float(second))
-    kept = sum(len(values) for values in accounts._seconds.values()) + len(accounts._reports)
-    assert kept == WINDOW * len(STAGES) + RECENT
+    kept = sum(len(values) for values in accounts._seconds.values()) + len(accounts._doubts) + len(accounts._reports)
+    assert kept == WINDOW * (len(STAGES) + 1) + RECENT
 
 
 def test_threads_lose_no_count() -> None:
