@@ -28,7 +28,7 @@ from train.frames.frame import Frame
 from train.labels import IGNORE
 
 GOOD = 0.8  # road IoU of one frame
-SPOILED = 48  # known frames that each corruption is tried on, evenly spaced
+SPOILED = 24  # known frames that each corruption is tried on, evenly spaced
 FOG = 205  # its grey
 SIZES = ((375, 1242), (1080, 1920))  # that the time is measured on: height, width
 
@@ -188,8 +188,8 @@ def milliseconds(size: tuple[int, int]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--known", nargs="+", required=True, metavar="DATA", help="frames such as the model was "
-                        f"trained on, but held out (of sets that say so, those for validation): {sources.HELP}")  # fmt: skip
+    parser.add_argument("--known", nargs="+", required=True, metavar="DATA", help="familiar frames, held out of "
+                        f"training (of sets that say so, those to validate): {sources.HELP}")  # fmt: skip
     parser.add_argument("--unknown", nargs="+", default=[], metavar="DATA", help="frames that it does not know")
     parser.add_argument("--pictures", nargs="+", type=Path, default=[], metavar="DIR", help="folders of any other "
                         "pictures, such as indoor ones")  # fmt: skip

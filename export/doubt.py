@@ -11,6 +11,7 @@ Nothing else in the file changes, neither its weights nor its answers.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -54,7 +55,7 @@ def held_out(data: Sequence[str]) -> list[Frame]:
 
 
 def threshold_from(segmenter: RoadSegmenter, frames: Sequence[Frame]) -> float:
-    """What FAMILIAR of the frames stay below, to three digits.
+    """What FAMILIAR of the frames stay below, rounded up to three digits.
 
     Raises:
         DoubtError: there are fewer than FEWEST, or the model finds no road in them.
@@ -63,7 +64,7 @@ def threshold_from(segmenter: RoadSegmenter, frames: Sequence[Frame]) -> float:
     if len(frames) < FEWEST:
         raise DoubtError(f"--data has {len(frames)} frames, but {FEWEST} are needed at least: name more sets.")
     doubts = [doubt(segmenter.probability(picture_file.read(frame.image))) for frame in frames]
-    threshold = round(float(np.quantile(doubts, FAMILIAR)), 3)
+    threshold = math.ceil(1000 * np.quantile(doubts, FAMILIAR)) / 1000
     print(
         f"Doubt of {len(frames)} frames: {np.median(doubts):.3f} in the median, {FAMILIAR:.0%} below {threshold:.3f}."
     )

@@ -67,6 +67,7 @@ def test_nothing_else_in_the_file_changes(tmp_path: Path) -> None:
 def test_mistakes_are_sentences_and_leave_the_file_alone(tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "m.onnx")
     before = path.read_bytes()
+    (tmp_path / "few").mkdir()
     add_frame(tmp_path / "few", "um_000000.png")
     for arguments, sentence in (
         (["--threshold", "19"], "--threshold is 19, but it must be from 0 to 1."),
