@@ -8,16 +8,33 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PICTURES = (".png", ".jpg", ".jpeg")
+# What Windows, a Mac's archives, Synology's and QNAP's disks, and Linux keep for themselves, in small letters.
+OF_SYSTEMS = {
+    "thumbs.db",
+    "desktop.ini",
+    "$recycle.bin",
+    "system volume information",
+    "__macosx",
+    "@eadir",
+    "#recycle",
+    "@recycle",
+    "lost+found",
+}
 
 
 def listed(folder: Path, endings: Sequence[str] = ("",)) -> list[Path]:
     """The entries of a folder whose names end in one of `endings`, in either case; frame2 before frame10.
 
-    endings: in small letters. Hidden entries are left out, such as the ._um_000000.png that a Mac writes beside
-    um_000000.png. Raises OSError.
+    endings: in small letters. Raises OSError.
     """
-    entries = (path for path in folder.iterdir() if not path.name.startswith("."))
+    entries = (path for path in folder.iterdir() if not is_hidden(path.name))
     return sorted((path for path in entries if path.name.lower().endswith(tuple(endings))), key=counted)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name is not the user's: ._um_000000.png, which a Mac writes beside
+    um_000000.png; @eaDir, which a Synology disk fills with small pictures."""
+    return name.startswith(".") or name.lower() in OF_SYSTEMS
 
 
 def either_case(path: Path) -> Path:

@@ -14,9 +14,11 @@ def test_numbers_count_endings_may_be_capitals_and_nothing_hidden_is_listed(tmp_
     right = ["a2b.png", "frame02.PNG", "frame2.jpeg", "frame9.Jpg", "frame10.JPG", "run1_b12.png", "run10_b3.png"]
     for name in (*reversed(right), "._frame2.jpeg", ".hidden.png", ".DS_Store", "Thumbs.db", "notes.png.txt"):
         (tmp_path / name).touch()
+    for name in ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "lost+found"):
+        (tmp_path / name).mkdir()
     names = [path.name for path in listed(tmp_path, PICTURES)]
     assert names == right
-    assert [path.name for path in listed(tmp_path)] == ["Thumbs.db", *names[:-2], "notes.png.txt", *names[-2:]]
+    assert [path.name for path in listed(tmp_path)] == [*names[:-2], "notes.png.txt", *names[-2:]]
 
 
 def test_zero_padded_names_keep_the_order_that_they_always_had(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from road_seg_node.listing import counted
+from road_seg_node.listing import counted, is_hidden
 from train.frames.classes import Classes
 from train.frames.data_error import DataError
 
@@ -55,7 +55,7 @@ class Pattern:
         for path in sorted(folder.glob(self.glob), key=lambda path: (path.parent, counted(path))):
             name = path.relative_to(folder).as_posix()
             parts = self.regex.fullmatch(name)
-            if parts and not name.startswith(".") and "/." not in name:
+            if parts and not any(map(is_hidden, name.split("/"))):
                 yield parts.groupdict(), path
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -329,6 +330,9 @@ def test_hidden_files_are_no_frames(ids: tuple[Path, Path]) -> None:
     path, folder = ids
     (folder / "a" / "._0.png").write_bytes(b"Mac OS X")
     (folder / "a" / "masks" / "._0.png").write_bytes(b"Mac OS X")
+    for name in ("@eaDir", "__MACOSX"):  # a folder for each picture, with smaller ones in it; copies
+        shutil.copytree(folder / "a", folder / name)
+    (folder / "a" / "masks" / "Thumbs.db").touch()
     assert len(frames_of(path, folder)) == 1
 
 
