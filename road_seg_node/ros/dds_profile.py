@@ -49,7 +49,7 @@ def has_chosen(environ: Mapping[str, str]) -> bool:
     """Whether the user has chosen a profile, transports, or another middleware for what is started here."""
     return (
         any(environ.get(name) for name in (*VARIABLES, TRANSPORTS))
-        or not environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps").startswith(("rmw_fastrtps", "rmw_fastdds"))
+        or not (environ.get("RMW_IMPLEMENTATION") or "rmw_fastrtps").startswith(("rmw_fastrtps", "rmw_fastdds"))
         or any(Path(name).is_file() for name in OWN_FILES)
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from node_process import REPOSITORY
 
-from road_seg_node.ros.dds_profile import LARGE, SMALL, UDP, VARIABLES, use_shipped_profile
+from road_seg_node.ros.dds_profile import LARGE, SMALL, UDP, VARIABLES, use_shipped_profile, variables
 from road_seg_node.shipped import shipped_file
 
 NAMESPACE = {"dds": "http://www.eprosima.com"}
@@ -40,6 +40,13 @@ def test_what_the_user_has_chosen_stays(chosen: dict[str, str]) -> None:
     environ = dict(chosen)
     assert use_shipped_profile(environ) == ""
     assert environ == chosen
+
+
+def test_an_empty_variable_is_no_choice() -> None:
+    """As a shell script leaves it, and ROS 2 takes it."""
+    environ = dict.fromkeys((*VARIABLES, "FASTDDS_BUILTIN_TRANSPORTS", "RMW_IMPLEMENTATION"), "")
+    use_shipped_profile(environ)
+    assert environ[variables()[0]]
 
 
 @pytest.mark.parametrize("name", ["DEFAULT_FASTRTPS_PROFILES.xml", "DEFAULT_FASTDDS_PROFILES.xml"])
