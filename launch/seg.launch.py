@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,15 @@ from launch.event_handlers import OnShutdown
 from launch.events.process import ProcessExited
 from launch.logging import get_logger
 from launch_ros.actions import Node
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.validate_topic_name import validate_topic_name
 
 from road_seg_node.camera.recorder import RecorderError, checked_file
 from road_seg_node.camera.shots import CameraError, Source
 from road_seg_node.camera.sources import open_source
+from road_seg_node.node.parameters import SETTINGS
 from road_seg_node.ros.dds_profile import VARIABLES, use_shipped_profile
+from road_seg_node.ros.topics import camera_name
 from road_seg_node.shipped import PACKAGE, shipped_file
 
 NONE = "none"
@@ -133,6 +138,7 @@ def launch_setup(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     given = context.launch_configurations
     # All that can be wrong is looked at first: what is started before an error stays.
     check_names(given)
+    check_topics(given)
     set_profile(context, given["dds_profile"])
     if given["rviz"] == "true":
         check_rviz()
@@ -140,7 +146,7 @@ def launch_setup(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         check_record(given["record"])
     source = made_camera(given)
     parameters = node_parameters(given, source)
-    retries = int(number("respawn_max_retries", given))
+    retries = whole_number("respawn_max_retries", given)
     transport = given["image_transport"] or transport_of(params_file(given), logger(given))
     clock = {"use_sim_time": given["use_sim_time"] == "true"} if given["use_sim_time"] else {}
 
@@ -177,7 +183,7 @@ def launch_setup(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         asked = {"source": given["camera"], "topic": given["camera_topic"], "image_transport": transport}
         nodes.append(program("road_seg_camera", "camera", asked))
     if given["record"]:
-        asked = {"output": given["record"], "node": given["name"], "image_transport": transport}
+        asked = {"output": given["record"], "node": outputs_of(given), "image_transport": transport}
         nodes.append(program("road_seg_recorder", "recorder", asked))
     if given["rviz"] == "true":
         config = rviz_config(given, transport)
@@ -201,6 +207,28 @@ def check_names(given: dict[str, str]) -> None:
             raise RuntimeError(f"There is no argument {name}{meant}; --show-args lists them.")
         if likest:
             get_logger(PACKAGE).warning(f"{here.name} does not use the argument {name}{meant}.")
+
+
+def check_topics(given: dict[str, str]) -> None:
+    """Whether image_topic can be a topic, and goes with what else is given."""
+    topic = given["image_topic"]
+    try:
+        validate_topic_name(topic)
+    except InvalidTopicNameException:
+        raise RuntimeError(f"image_topic must be a topic, such as /camera/image_raw, not {topic!r}.") from None
+    topics = given["image_topics"].split()
+    defaults = {"image_topic": "image", "camera": NONE, "record": "", "rviz": "false"}
+    if topics and topic not in topics and any(given[name] != default for name, default in defaults.items()):
+        raise RuntimeError(
+            f"image_topic must be one of image_topics ({', '.join(topics)}), not {topic!r}: it is the one that camera, "
+            "record and rviz are for."
+        )
+
+
+def outputs_of(given: dict[str, str]) -> str:
+    """What precedes the names of the node's outputs for the camera on image_topic."""
+    camera = camera_name(given["image_topic"]) if given["image_topics"] else ""
+    return f"{given['name']}/{camera}".rstrip("/")
 
 
 def prefix_of(executable: str, given: dict[str, str]) -> str:
@@ -234,6 +262,10 @@ def set_profile(context: LaunchContext, profile: str) -> None:
         path = Path(os.path.expanduser(profile))
         if not path.is_file():
             raise RuntimeError(f"There is no dds_profile {path}; give the path of an XML file, or {NONE}.")
+        try:
+            ElementTree.parse(path)
+        except (OSError, ElementTree.ParseError) as error:
+            raise RuntimeError(f"The dds_profile {path} cannot be read as XML: {error}.") from None
         context.environment.update(dict.fromkeys(VARIABLES, str(path)))
     elif profile == NONE:
         for name in VARIABLES:
@@ -304,9 +336,13 @@ def node_parameters(given: dict[str, str], source: Source | None) -> dict[str, s
         parameters["autostart"] = given["autostart"] == "true"
     if source is not None and source.mounting is not None:
         parameters |= dict(zip(("camera_height", "camera_tilt", "camera_roll"), source.mounting, strict=True))
+    settings = {setting.name: setting for setting in SETTINGS}
     for name, kind, _ in PARAMETERS:
         if given[name]:
-            parameters[name] = number(name, given) if kind is float else kind(given[name])
+            value = number(name, given) if kind is float else kind(given[name])
+            if not settings[name].accepts(value):
+                raise RuntimeError(settings[name].refusal(value))
+            parameters[name] = value
     return parameters
 
 
@@ -315,6 +351,13 @@ def number(name: str, given: dict[str, str]) -> float:
         return float(given[name])
     except ValueError:
         raise RuntimeError(f"{name} must be a number, not {given[name]!r}.") from None
+
+
+def whole_number(name: str, given: dict[str, str]) -> int:
+    try:
+        return int(given[name])
+    except ValueError:
+        raise RuntimeError(f"{name} must be a whole number, not {given[name]!r}.") from None
 
 
 def logger(given: dict[str, str]) -> str:
@@ -344,7 +387,7 @@ def rviz_config(given: dict[str, str], transport: str) -> Path:
 def rviz(given: dict[str, str], config: Path) -> dict[str, Any]:
     """How RViz is started, in whose file topics are named absolutely; the rules bring them to where they are."""
     outputs = ("mask", "overlay", "road_grid", "road_grid_updates")
-    moved = [(f"/road_seg/{output}", f"{given['name']}/{output}") for output in outputs]
+    moved = [(f"/road_seg/{output}", f"{outputs_of(given)}/{output}") for output in outputs]
     return {
         "package": "rviz2",
         "arguments": ["-d", str(config), "-f", given["fixed_frame"]],

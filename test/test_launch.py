@@ -110,12 +110,16 @@ def test_one_node_answers_several_cameras(workspace: Path, pictures: Path, tmp_p
         "provider:=cpu",
         "image_topic:=front/image",
         "image_topics:=front/image rear/image",
+        f"record:={tmp_path / 'drive.mcap'}",
         domain=domain,
     )
     planner = Planner(domain)
     try:
         planner.listen("front/mask")
         wait_until(lambda: planner.received["front/mask"] or launched.poll() is not None, "a mask of the front camera")
+        recorded = "/road_seg/front/mask"
+        wait_until(lambda: planner.node.count_subscribers(recorded) == 2 or launched.poll() is not None, "the recorder")
+        assert planner.node.count_subscribers(recorded) == 2
         assert "/road_seg/rear/mask" in dict(planner.node.get_topic_names_and_types())
     finally:
         planner.close()
@@ -161,8 +165,17 @@ def test_the_camera_sends_as_the_params_file_has_it(workspace: Path, pictures: P
         ("camra:=synthetic", "There is no argument camra (camera?); --show-args lists them."),
         ("speed:=5", "There is no argument speed; --show-args lists them."),
         ("record:=/nowhere/drive.mcap", "record: There is no folder /nowhere to record drive.mcap into"),
-        ("record:=drive.bag", "record: The file to record into must end in .mcap, not be 'drive.bag'."),
-        ("respawn_max_retries:=often", "respawn_max_retries must be a number, not 'often'."),
+        ("record:=drive.bag", "record: The file to record into must end in .mcap: 'drive.bag' does not."),
+        ("respawn_max_retries:=often", "respawn_max_retries must be a whole number, not 'often'."),
+        ("respawn_max_retries:=nan", "respawn_max_retries must be a whole number, not 'nan'."),
+        ("respawn_max_retries:=2.7", "respawn_max_retries must be a whole number, not '2.7'."),
+        ("threshold:=nan", "The parameter threshold must be a number from 0.0 to 1.0 or -1.0, not nan."),
+        ("camera_height:=-1", "The parameter camera_height must be a number from 0.05 to 100.0 or 0.0, not -1.0."),
+        ("image_topics:= ", "The parameter image_topics must be one topic or several"),
+        ("image_topics:=front/image,rear/image", "not ['front/image,rear/image']."),
+        ("image_topic:=/camera/", "image_topic must be a topic, such as /camera/image_raw, not '/camera/'."),
+        ("image_topic:=my topic", "image_topic must be a topic, such as /camera/image_raw, not 'my topic'."),
+        (f"dds_profile:={__file__}", f"The dds_profile {__file__} cannot be read as XML: "),
         ("camera:=/nowhere/pictures", "There is no folder, video or bag '/nowhere/pictures'"),
     ],
 )
@@ -171,6 +184,15 @@ def test_wrong_argument_is_told(workspace: Path, argument: str, words: str) -> N
     said, _ = launched.communicate(timeout=PATIENCE)
     assert launched.returncode != 0
     assert words in said
+    assert "process started" not in said
+
+
+@pytest.mark.parametrize("argument", ["image_topic:=image_raw", "camera:=synthetic", "record:=drive.mcap"])
+def test_what_is_for_one_of_several_cameras_is_for_one_that_the_node_has(workspace: Path, argument: str) -> None:
+    said, _ = launch(workspace, "image_topics:=front/image rear/image", argument, domain=any_domain()).communicate(
+        timeout=PATIENCE
+    )
+    assert "image_topic must be one of image_topics (front/image, rear/image), not 'image" in said
     assert "process started" not in said
 
 
