@@ -18,6 +18,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from train import interruption
+
+if __name__ == "__main__":
+    interruption.end_quietly()
+
 try:
     import onnxscript
     import torch
@@ -201,15 +206,16 @@ def main() -> None:
     options = parser.parse_args()
     try:
         resize = resize_from(options.resize, options.size)
-        export_checkpoint(
-            options.checkpoint,
-            options.output,
-            resize,
-            options.images,
-            options.licence,
-            options.threshold,
-            options.half_weights,
-        )
+        with interruption.told("export.py", "nothing was written"):
+            export_checkpoint(
+                options.checkpoint,
+                options.output,
+                resize,
+                options.images,
+                options.licence,
+                options.threshold,
+                options.half_weights,
+            )
     except (CheckpointError, ExportError) as error:
         sys.exit(f"export.py: {error}")
     except OSError as error:

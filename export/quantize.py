@@ -25,6 +25,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before ONNX Runtime is loaded
 
+from train import interruption
+
+if __name__ == "__main__":
+    interruption.end_quietly()
+
 try:
     import onnx
     import onnxruntime
@@ -315,15 +320,16 @@ def main() -> None:
             print("What this costs in accuracy is not measured: for that give --validation DIR.", flush=True)
     logging.getLogger().setLevel(logging.ERROR)  # the quantizer advises steps that the exporter has done
     try:
-        quantize(
-            options.model,
-            options.output,
-            options.validation,
-            options.calibration,
-            options.precision,
-            options.keep_float,
-            options.largest_loss,
-        )
+        with interruption.told("quantize.py", "nothing was written"):
+            quantize(
+                options.model,
+                options.output,
+                options.validation,
+                options.calibration,
+                options.precision,
+                options.keep_float,
+                options.largest_loss,
+            )
     except (QuantizeError, DataError, ModelFileError, ProviderError) as error:
         sys.exit(f"quantize.py: {error}")
 

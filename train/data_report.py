@@ -22,6 +22,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from train import interruption
+
+if __name__ == "__main__":
+    interruption.end_quietly()
+
 import cv2
 import numpy as np
 from tqdm import tqdm
@@ -204,13 +209,11 @@ def main() -> None:
     if not 0 < options.validation_share < 1:
         parser.error("--validation-share must be between 0 and 1")
     try:
-        broken = report(options)
+        with interruption.told("data_report.py", "nothing was written"):
+            broken = report(options)
     except DataError as error:
         print(f"data_report.py: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("data_report.py: interrupted.", file=sys.stderr)
-        sys.exit(130)
     sys.exit(1 if broken else 0)
 
 

@@ -15,6 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from train import interruption
+
+if __name__ == "__main__":
+    interruption.end_quietly()
+
 from road_seg_node.inference.model_file import ModelFileError
 from road_seg_node.inference.providers import ProviderError
 from train.frames.data_error import DataError
@@ -110,6 +115,12 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = arguments()
+    with interruption.told("evaluate.py", "nothing is kept of what was counted"):
+        carry_out(options)
+
+
+def carry_out(options: argparse.Namespace) -> None:
+    """What the options ask for; a user's mistake ends the program with its sentence and exit code 2."""
     try:
         sets = find(options)
         answers = answers_of(options.model, options.predictions)
@@ -120,9 +131,6 @@ def main() -> None:
     except (DataError, ModelFileError, ProviderError) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("evaluate.py: interrupted; nothing is kept of what was counted.", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

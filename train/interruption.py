@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stops a run from outside: Ctrl-C, SIGTERM (systemd, SLURM, timeout), SIGHUP (the terminal is gone)."""
+"""What stops a program from outside: Ctrl-C, SIGTERM (systemd, SLURM, timeout), SIGHUP (the terminal is gone)."""
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -44,8 +48,35 @@ def answered(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
             signal.signal(number, restored)
 
 
+def end_quietly() -> None:
+    """Let Ctrl-C end the program without a traceback while it imports its libraries; until `answered`."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def told(program: str, lost: str) -> Iterator[None]:
+    """End `program` where it is stopped, with a sentence that says what is `lost`, and the exit status for a shell."""
+    try:
+        with answered(stop):
+            yield
+    except Interrupted as interrupted:
+        print(f"{program}: stopped by {interrupted}; {lost}.", file=sys.stderr)
+        leave(interrupted.exit_code)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End the process at once: where threads are still in a library, Python's own end would abort it."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
+
+
 def stop(number: int, _frame: FrameType | None) -> None:
-    """A handler that ends at once what is being done; raises Interrupted."""
+    """A handler that ends at once what is being done; raises Interrupted. What tidies up then is not disturbed."""
+    for other in SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
     raise Interrupted(number)
 
 
@@ -56,8 +87,8 @@ class Interruption:
         """`alone`: asked twice, stop at once. torchrun passes on what the terminal has sent already."""
         self.alone, self.signal_number = alone, 0
 
-    def note(self, number: int, _frame: FrameType | None) -> None:
+    def note(self, number: int, frame: FrameType | None) -> None:
         """A handler that lets the step in hand end; raises Interrupted where it is called twice and `alone`."""
         if self.signal_number and self.alone:
-            raise Interrupted(number)
+            stop(number, frame)
         self.signal_number = number

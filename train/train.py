@@ -23,6 +23,11 @@ from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from train import interruption
+
+if __name__ == "__main__":
+    interruption.end_quietly()
+
 if importlib.util.find_spec("torch") is None:
     sys.exit("train.py: PyTorch is not installed here. Run `make setup`, then `source .venv/bin/activate`.")
 
@@ -34,12 +39,12 @@ from road_seg_node.inference.providers import ProviderError
 from train import preset as presets
 from train.frames import sources
 from train.frames.data_error import DataError
+from train.interruption import Interrupted, answered, stop
 from train.network.checkpoint import CheckpointError
 from train.network.weights import WeightsError
 from train.preset import PresetError
 from train.run import distributed, folds, run_folder
 from train.run.distributed import Processes
-from train.run.interruption import Interrupted, answered, stop
 from train.run.run import TrainingError
 from train.run.run_folder import RunLog
 from train.run.session import Plan, carry_out
@@ -96,7 +101,8 @@ def sentences_for_mistakes() -> Iterator[None]:
         fail(f"{error}", 1)
     except Interrupted as interrupted:
         kept = "everything is saved" if interrupted.saved else "what was not saved before is lost"
-        fail(f"stopped by {interrupted}; {kept}. Go on with --resume and the same --run-folder.", interrupted.exit_code)
+        tell(f"stopped by {interrupted}; {kept}. Go on with --resume and the same --run-folder.")
+        interruption.leave(interrupted.exit_code)
     except (MemoryError, torch.OutOfMemoryError) as error:
         why = str(error).partition("\n")[0]
         advice = "Take --micro-batch N, for N frames of a batch at once, or a preset with smaller crops."
@@ -108,10 +114,14 @@ def sentences_for_mistakes() -> Iterator[None]:
 
 
 def fail(sentence: str, exit_code: int) -> NoReturn:
+    tell(sentence)
+    distributed.leave(exit_code)
+
+
+def tell(sentence: str) -> None:
     log.error(sentence)
     if os.environ.get("LOCAL_RANK", "0") == "0":  # of the processes that torchrun started, one speaks
         print(f"train.py: {sentence}", file=sys.stderr)
-    distributed.leave(exit_code)
 
 
 def main() -> None:

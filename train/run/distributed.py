@@ -7,7 +7,6 @@ the processes, so that their number changes nothing but the order of sums.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from train import interruption
 from train.preset import PresetError
 
 T = TypeVar("T")
@@ -101,10 +101,7 @@ def leave(exit_code: int) -> NoReturn:
     the process aborts. So a process that torchrun started does not wait for that.
     """
     if dist.is_torchelastic_launched():
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(exit_code)
+        interruption.leave(exit_code)
     sys.exit(exit_code)
 
 

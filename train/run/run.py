@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from train.frames.augment import CropBatches
 from train.frames.data_error import DataError
+from train.interruption import Interrupted, Interruption, answered
 from train.network import checkpoint
 from train.preset import PresetError
 from train.run.events import Events
-from train.run.interruption import Interrupted, Interruption, answered
 from train.run.learner import Learner, NotFiniteError
 from train.run.validation import Pairs, shown, validate
 from train.score.metrics import RoadCounts

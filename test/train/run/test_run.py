@@ -14,10 +14,10 @@ import torch
 from train import preset as presets
 from train.frames.augment import Crop, CropBatches, Pair
 from train.frames.threads import in_order
+from train.interruption import SIGNALS, Interrupted, Interruption, answered
 from train.network import checkpoint
 from train.preset import Preset, PresetError
 from train.run.distributed import Processes
-from train.run.interruption import SIGNALS, Interrupted, Interruption, answered
 from train.run.learner import Learner, new_network
 from train.run.run import Run, TrainingError
 
