@@ -24,6 +24,8 @@ ZSTD = ".zstd"
 PLAIN = (".mcap", ".db3", ROS_1)
 ENDINGS = (*PLAIN, ".mcap" + ZSTD, ".db3" + ZSTD)
 METADATA = "metadata.yaml"
+OF_ROSBAG2 = b"rosbag2_bagfile_information"  # in it; data sets of pictures have files of that name too
+ACTIVE = ".bag.active"  # of ROS 1, until its recorder closes the bag
 TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
 INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 
@@ -31,8 +33,13 @@ INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 def is_bag(path: Path) -> bool:
     """Whether `path` is a bag's file, or a folder with one. Raises OSError."""
     if path.is_dir():
-        return (path / METADATA).is_file() or bool(listed(path, ENDINGS))
-    return path.name.lower().endswith(ENDINGS) and path.is_file()
+        return _has_metadata(path) or bool(listed(path, ENDINGS))
+    return path.name.lower().endswith((*ENDINGS, ACTIVE)) and path.is_file()
+
+
+def _has_metadata(folder: Path) -> bool:
+    file = folder / METADATA
+    return file.is_file() and OF_ROSBAG2 in file.read_bytes()
 
 
 class Bag:
@@ -44,11 +51,15 @@ class Bag:
     def __init__(self, path: Path, topic: str = "") -> None:
         """Raises CameraError where the bag cannot be read, has no images, or has several topics and none is named."""
         self._path = path
-        if path.is_dir() and not (path / METADATA).is_file():
+        if path.name.lower().endswith(ACTIVE):
+            raise CameraError(f"{path} was not closed by its recorder: `rosbag reindex` repairs it.")
+        if path.is_dir() and not _has_metadata(path):
             inside = listed(path, ENDINGS)[0]
             if inside.name.lower().endswith(ROS_1):
                 raise CameraError(f"The folder {path} holds ROS 1 bags: give one of them, such as {inside}.")
-            raise CameraError(f"The bag {path} has no {METADATA}: its recorder did not close it. Try {inside} instead.")
+            raise CameraError(
+                f"The bag {path} has no {METADATA} of rosbag2: its recorder did not close it. Try {inside} instead."
+            )
         self._of_ros_1 = path.name.lower().endswith(ROS_1) and path.is_file()
         try:
             self._rosbags: Any = importlib.import_module("rosbags.rosbag1" if self._of_ros_1 else "rosbags.rosbag2")
@@ -98,10 +109,10 @@ class Bag:
             reader.close()
 
     def _unreadable(self, error: Exception) -> CameraError:
-        mended = "`rosbag reindex`" if self._of_ros_1 else "`mcap recover` or `ros2 bag reindex`"
+        repairs = "`rosbag reindex`" if self._of_ros_1 else "`mcap recover` or `ros2 bag reindex`"
+        why = "it is damaged" if isinstance(error, UnicodeDecodeError) else str(error).rstrip(".")
         return CameraError(
-            f"{self._path} cannot be read as a bag: {error} One whose recorder did not close it may be mended by "
-            f"{mended}."
+            f"{self._path} cannot be read as a bag: {why}. If its recorder did not close it, {repairs} may repair it."
         )
 
 

@@ -33,6 +33,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
             raise CalibrationError(f"{path} has no line '{name}:'.")
         try:
             matrices[name] = np.array(entries[name], np.float64).reshape(shape)
+            if not np.isfinite(matrices[name]).all():
+                raise ValueError
         except ValueError:
             wanted = f"{shape[0] * shape[1]} numbers"
             raise CalibrationError(f"{path} has a line '{name}:' that does not hold {wanted}.") from None

@@ -14,6 +14,7 @@ from road_seg_node.camera.shots import CameraError
 from road_seg_node.camera.sources import HEIGHT, SYNTHETIC, WIDTH
 
 LARGEST = 8192  # pixels
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 CHOICES = {"stamps": ("now", "recorded"), "image_transport": ("raw", "compressed")}
 DESCRIPTIONS = {
     "source": f"{SYNTHETIC}[:SEED], a folder of PNG or JPEG pictures, a video file, or a bag (.mcap, .db3, its folder, "
@@ -73,5 +74,5 @@ def _declared(node: Node, name: str, default: Any) -> Any:
     if isinstance(default, float) and type(value) is int:  # rate:=10
         value = float(value)
     if type(value) is not type(default):
-        raise CameraError(f"The parameter {name} must be like {default!r}, not {value!r}. {DESCRIPTIONS[name]}")
+        raise CameraError(f"The parameter {name} must be {KINDS[type(default)]}, not {value!r}. {DESCRIPTIONS[name]}")
     return value

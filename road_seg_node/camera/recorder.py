@@ -57,9 +57,11 @@ class UnwritableError(RecorderError):
 
 def checked_file(output: str) -> Path:
     """The file of that name, once it is known that it can be recorded into. Raises RecorderError where it cannot."""
+    if not output:
+        raise RecorderError("Name the file to record into: output:=drive.mcap.")
     file = Path(os.path.expanduser(output))  # which leaves ~nobody as it is
     if file.suffix != SUFFIX:
-        raise RecorderError(f"The file to record into must end in {SUFFIX}, not be {output!r}.")
+        raise RecorderError(f"The file to record into must end in {SUFFIX}: {output!r} does not.")
     # Not made here: it may be mistyped, and a drive that is recorded elsewhere is as good as lost.
     if not file.parent.is_dir():
         raise RecorderError(f"There is no folder {file.parent} to record {file.name} into: make it, or name another.")
@@ -136,7 +138,7 @@ class Recorder(Node):
         descriptor = ParameterDescriptor(description=description, dynamic_typing=True, read_only=True)
         value = self.declare_parameter(name, default, descriptor).value
         if not isinstance(value, str):
-            raise RecorderError(f"The parameter {name} must be a text, not {value!r}. {description}")
+            raise RecorderError(f"The parameter {name} must be text, not {value!r}. {description}")
         return value
 
     def _begin(self) -> Any:

@@ -57,13 +57,14 @@ def open_source(
     of PNG or JPEG pictures (by name, frame2 before frame10; of a KITTI folder its image_2), a video file, or a bag,
     whose `topic` is taken. tell: called with a sentence where frames of a video are left out.
     """
-    seed = synthetic_seed(spec)
-    if seed is not None:
-        return Drive(Road(seed), width, height, rate)
-    path = Path(os.path.expanduser(spec))
+    seed, path = synthetic_seed(spec), Path(os.path.expanduser(spec))
     try:
-        if spec and is_bag(path):
+        if seed is None and spec and is_bag(path):
             return Bag(path, topic)
+        if topic and (seed is not None or path.exists()):
+            raise CameraError(f"Leave out the topic {topic}: only a bag has topics, and {spec} is none.")
+        if seed is not None:
+            return Drive(Road(seed), width, height, rate)
         if spec and path.is_dir():
             return Album(path)
         if spec and path.is_file():
@@ -104,7 +105,7 @@ class Album:
             raise CameraError(f"The folder {folder} has no pictures; it should hold PNG or JPEG files.")
         _read(self.pictures[0])
         known = next((name for name in map(_calibration, self.pictures) if name.is_file()), None)
-        self.mounting = attitude(kitti_calibration.camera_to_ground(_matrices(known))) if known else None
+        self.mounting = _mounting(known) if known else None
 
     def shots(self) -> Iterator[Shot]:
         for path in self.pictures:
@@ -125,7 +126,9 @@ class Film:
         self._path, self._tell = path, tell
         video = cv2.VideoCapture(str(path))
         if not any(video.read()[0] for _ in range(MOST_DAMAGED)):
-            raise CameraError(f"{path} cannot be read as a video; give a video that OpenCV can decode, such as MP4.")
+            raise CameraError(
+                f"{path} cannot be read as a video: it is damaged, cut short, or of a kind that OpenCV cannot decode."
+            )
         rate = video.get(cv2.CAP_PROP_FPS)
         self.rate = rate if math.isfinite(rate) and 0 < rate <= 1000 else RATE
 
@@ -171,6 +174,13 @@ def _read(path: Path) -> Picture:
 
 def _calibration(picture: Path) -> Path:
     return either_case(picture.parent.parent / "calib" / f"{picture.stem}.txt")
+
+
+def _mounting(calibration: Path) -> Mounting:
+    try:
+        return attitude(kitti_calibration.camera_to_ground(_matrices(calibration)))
+    except np.linalg.LinAlgError:
+        raise CameraError(f"{calibration} holds no calibration: P2 or R0_rect cannot be inverted.") from None
 
 
 def _matrices(calibration: Path) -> dict[str, np.ndarray]:

@@ -156,13 +156,14 @@ def ros_1_folder(bag: Path) -> Path:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (cut, r"drive\.mcap cannot be read as a bag: .* may be mended by `mcap recover`"),
-        (lambda bag: cut(bag).parent, r"has no metadata\.yaml: its recorder did not close it\. Try .*drive\.mcap"),
+        (cut, r"drive\.mcap cannot be read as a bag: .* `mcap recover` or `ros2 bag reindex` may repair it"),
+        (lambda bag: cut(bag).parent, r"has no metadata\.yaml of rosbag2: .* Try .*drive\.mcap"),
         (lambda bag: (bag / "drive.mcap").write_bytes(b"rubbish") and bag, "cannot be read as a bag"),
-        (lambda bag: (bag / "drive.bag").write_bytes(b"rubbish") and bag / "drive.bag", "mended by `rosbag reindex`"),
+        (lambda bag: (bag / "drive.bag").write_bytes(b"rubbish") and bag / "drive.bag", "`rosbag reindex` may repair"),
+        (lambda bag: (bag / "drive.mcap").rename(bag / "drive.bag.active"), "was not closed by its recorder: `rosbag"),
         (lambda bag: packed_cut(bag), r"drive\.mcap\.zstd cannot be read as a bag"),
         (lambda bag: ros_1_folder(bag), r"holds ROS 1 bags: give one of them, such as .*drive_2\.bag"),
-        (lambda bag: (bag / "metadata.yaml").write_text("[") and bag, "cannot be read as a bag"),
+        (lambda bag: (bag / "metadata.yaml").write_text("[") and bag, r"has no metadata\.yaml of rosbag2"),
         (lambda bag: (bag / "drive.mcap").rename(bag / "a.mcap") and bag, "cannot be read as a bag: .*missing"),
     ],
 )

@@ -161,6 +161,28 @@ def test_sources_that_cannot_be_used_are_named(tmp_path: Path) -> None:
             open_source(source)
 
 
+@pytest.mark.parametrize("number", ["0", "nan"])
+def test_a_kitti_calibration_of_nothing_is_named(tmp_path: Path, number: str) -> None:
+    for folder in ("image_2", "calib"):
+        (tmp_path / folder).mkdir()
+    cv2.imwrite(str(tmp_path / "image_2" / "um_000000.png"), plain(10))
+    lines = [f"{name}: " + f"{number} " * count for name, count in (("P2", 12), ("R0_rect", 9), ("Tr_cam_to_road", 12))]
+    (tmp_path / "calib" / "um_000000.txt").write_text("\n".join(lines))
+    with pytest.raises(CameraError, match=r"um_000000\.txt ha"):
+        open_source(str(tmp_path))
+
+
+def test_pictures_beside_a_metadata_file_of_their_data_set_are_no_bag(tmp_path: Path) -> None:
+    (tmp_path / "metadata.yaml").write_text("title: pictures\n")
+    cv2.imwrite(str(tmp_path / "a.png"), plain(10))
+    assert len(list(open_source(str(tmp_path)).shots())) == 1
+
+
+def test_a_topic_of_what_has_none_is_refused() -> None:
+    with pytest.raises(CameraError, match="Leave out the topic /front/image: only a bag has topics"):
+        open_source("synthetic", topic="/front/image")
+
+
 def test_a_later_unreadable_picture_is_named(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), plain(10))
     (tmp_path / "b.png").write_bytes(b"no picture")
@@ -200,7 +222,7 @@ def test_published_frames_and_camera_info(tmp_path: Path) -> None:
     [
         ({"source": "/nowhere/at/all"}, "There is no folder, video or bag '/nowhere/at/all'"),
         ({"rate": -1}, "rate must be from 0 to 1000 frames a second, not -1.0"),
-        ({"rate": "fast"}, "rate must be like 0.0, not 'fast'"),
+        ({"rate": "fast"}, "rate must be a number, not 'fast'"),
         ({"stamps": "then"}, "stamps must be one of now, recorded, not 'then'"),
         ({"width": 3}, "from 16 to 8192"),
         ({"count": -1}, "0 or more"),

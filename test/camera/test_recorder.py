@@ -138,8 +138,8 @@ def test_a_full_disk_is_told(planner, record, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ("", "The file to record into must end in .mcap, not be ''"),
-        ("drive.db3", "The file to record into must end in .mcap, not be"),
+        ("", "Name the file to record into: output:=drive.mcap."),
+        ("drive.db3", "The file to record into must end in .mcap: 'drive.db3' does not."),
         ("there.mcap", "there.mcap is there already"),
         ("file.mcap/drive.mcap", "There is no folder"),
         ("mistyped/drives/drive.mcap", "There is no folder"),
