@@ -101,14 +101,16 @@ class ForkServer:
         cwd: Path = ROOT,
         env: dict[str, str] | None = None,
         stderr: int = subprocess.STDOUT,
+        new_session: bool = False,
     ) -> Program:
         """What `python *command` would start: a script with its arguments, or -m and a module with its arguments.
 
-        Its standard output is a pipe; standard error goes there too, or to another one with subprocess.PIPE.
+        Its standard output is a pipe; standard error goes there too, or to another one with subprocess.PIPE. In a new
+        session it leads a process group of its own, as a terminal's programs do.
         """
         env = dict(os.environ) if env is None else env
         assert all(env.get(name) == os.environ.get(name) for name in READ_AT_START)
-        request = {"command": list(map(str, command)), "cwd": str(cwd), "env": env}
+        request = {"command": list(map(str, command)), "cwd": str(cwd), "env": env, "new_session": new_session}
         out, write_out = os.pipe()
         err, write_err = (None, os.dup(write_out)) if stderr == subprocess.STDOUT else os.pipe()
         status, write_status = os.pipe()
@@ -200,6 +202,10 @@ def become(request: dict[str, Any]) -> None:
         assert hasattr(stream, "reconfigure")
         stream.reconfigure(line_buffering=stream is sys.stderr, write_through=at_once)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGTERM):  # which it ignores where the tests do, as under nohup
+        signal.signal(number, signal.SIG_DFL)
+    if request["new_session"]:
+        os.setsid()
     program, *arguments = request["command"]
     if program == "-m":
         module, *arguments = arguments

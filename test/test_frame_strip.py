@@ -4,21 +4,19 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import cv2
+import fork_server
 import numpy as np
 import pytest
-from node_process import REPOSITORY
 from tiny_model import write_tiny_model
 
 GREY, GREEN = (128, 128, 128), (0, 200, 0)  # road and not road to the tiny model
 
 
 def draw(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "scripts/frame_strip.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+    return fork_server.ROS.run("scripts/frame_strip.py", *arguments, timeout=120)
 
 
 @pytest.fixture

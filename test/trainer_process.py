@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +21,20 @@ from train import preset as presets
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "train" / "train.py"
 COMMAND = [sys.executable, str(TRAIN)]
+QUICK = [sys.executable, str(ROOT / "test" / "quick_trainer.py")]  # the same, but with the graphs of exported_graphs.py
 LIMIT = 600  # seconds; far more than any run here needs
 SIZES = ((40, 96), (30, 40), (64, 48))  # height, width
 
 
-def train(
-    *options: str | Path, cwd: Path = ROOT, env: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Runs the trainer to its end, with the graphs of exported_graphs.py; with an `env` as train_by_itself() does."""
-    if env is not None:
-        return train_by_itself(*options, cwd=cwd, env=env)
+def train(*options: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Runs the trainer to its end, with the graphs of exported_graphs.py."""
     return fork_server.TRAINER.run(TRAIN, *options, cwd=cwd, timeout=LIMIT)
 
 
-def train_by_itself(*options: str | Path, cwd: Path = ROOT, **more: Any) -> subprocess.CompletedProcess[str]:
+def train_by_itself(*options: str | Path) -> subprocess.CompletedProcess[str]:
     """Runs the trainer to its end in an interpreter that is started for it, with the exporter as it is."""
     command = [*COMMAND, *map(str, options)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=LIMIT, **more)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
 
 
 def write_tiny_preset(path: Path, **changes: Any) -> Path:

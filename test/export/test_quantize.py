@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import fork_server
 import numpy as np
 import onnx
 import onnxruntime
@@ -337,14 +336,8 @@ def test_calibration_pictures_are_not_what_is_hidden(tmp_path: Path) -> None:
 
 def test_the_program_ends_in_a_sentence_and_not_in_a_traceback(tmp_path: Path) -> None:
     missing = tmp_path / "missing.onnx"
-    result = subprocess.run(
-        [sys.executable, ROOT / "export" / "quantize.py", "--model", missing, "--output", tmp_path / "out.onnx"]
-        + ["--calibration", tmp_path, "--validation", tmp_path],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    options = ("--model", missing, "--output", tmp_path / "out.onnx", "--calibration", tmp_path)
+    result = fork_server.TRAINER.run(ROOT / "export" / "quantize.py", *options, "--validation", tmp_path, timeout=300)
     assert result.returncode == 1
     assert result.stderr.startswith(f"quantize.py: the model {missing} does not exist")
     assert len(result.stderr.splitlines()) == 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import cv2
+import fork_server
 import numpy as np
 import pytest
 from trainer_process import LIMIT, ROOT, add_road_frame
@@ -18,8 +18,7 @@ from train.frames.duplicates import NEAR, near, perceptual_hash, same
 
 
 def report(*options: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "train" / "data_report.py"), *map(str, options)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT, check=False)
+    return fork_server.TRAINER.run(ROOT / "train" / "data_report.py", *options, timeout=LIMIT)
 
 
 @pytest.fixture

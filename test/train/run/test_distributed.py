@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from trainer_process import COMMAND, LIMIT, ROOT, add_road_frame, curve, train, write_tiny_preset
+from trainer_process import COMMAND, LIMIT, QUICK, ROOT, add_road_frame, curve, write_tiny_preset
 
 from train.network import checkpoint
 
@@ -23,9 +23,10 @@ ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def run(command: list[str]) -> None:
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(command, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 0, done.stderr
+    return done
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +62,9 @@ def test_torchrun_trains_as_one_process_does(tmp_path: Path) -> None:
     for number in range(24):
         add_road_frame(tmp_path / "frames", number)
     preset = write_tiny_preset(tmp_path / "tiny.yaml", synthetic_share=0.0)
-    options = ["--data", str(tmp_path / "frames"), "--preset", str(preset), "--run-folder"]
-    alone = train(*options, tmp_path / "one", env=ONE_THREAD)
-    assert alone.returncode == 0, alone.stderr
-    command = [*TORCHRUN, COMMAND[1], *options, str(tmp_path / "two")]
-    together = subprocess.run(command, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True, timeout=LIMIT)
-    assert together.returncode == 0, together.stderr
+    options = [QUICK[1], "--data", str(tmp_path / "frames"), "--preset", str(preset), "--run-folder"]
+    alone = run([sys.executable, *options, str(tmp_path / "one")])
+    together = run([*TORCHRUN, *options, str(tmp_path / "two")])
     one, two = tmp_path / "one", tmp_path / "two"
     assert together.stdout.count("Epoch 1/2") == alone.stdout.count("Epoch 1/2") == 1
     files = [{path.name for path in run.iterdir() if "tfevents" not in path.name} for run in (one, two)]

@@ -12,14 +12,17 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import fork_server
 import pytest
 import torch
 from small_shm import with_shared_memory
 from trainer_process import (
-    COMMAND,
     LIMIT,
+    QUICK,
     ROOT,
+    TRAIN,
     add_road_frame,
     assert_same_weights,
     curve,
@@ -51,14 +54,12 @@ def unkilled(tmp_path_factory: pytest.TempPathFactory, options: list[str | Path]
     return run
 
 
-def start(*options: str | Path, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """The trainer, as the leader of a process group; it ignores no signal, even where the tests do as under nohup."""
-    command = ["env", "--default-signal=HUP,INT,TERM", *before, *COMMAND, *map(str, options)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+def start(*options: str | Path) -> fork_server.Program:
+    """The trainer, as the leader of a process group."""
+    return fork_server.TRAINER.start(TRAIN, *options, stderr=subprocess.PIPE, new_session=True)
 
 
-def wait_for_saves(run: Path, number: int, process: subprocess.Popen[str]) -> None:
+def wait_for_saves(run: Path, number: int, process: fork_server.Program | subprocess.Popen[str]) -> None:
     """Until `process` has written so many checkpoints."""
     last, seen = run / checkpoint.LAST, set()
     before = last.stat().st_mtime_ns if last.exists() else None
@@ -116,7 +117,9 @@ def test_an_interrupted_run_saves_the_step_in_hand(
 def test_what_is_ignored_stays_ignored(options: list[str | Path], unkilled: Path, tmp_path: Path) -> None:
     """As nohup asks for."""
     run = tmp_path / "run"
-    process = start(*options, "--run", run, *EVERY_STEP, before=("nohup",))
+    command = ["nohup", *QUICK, *options, "--run", run, *EVERY_STEP]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=ROOT, **pipes, start_new_session=True)
     wait_for_saves(run, 2, process)
     os.killpg(process.pid, signal.SIGHUP)
     _, said = process.communicate(timeout=LIMIT)
@@ -161,7 +164,7 @@ def test_a_frame_broken_in_its_middle_stops_the_run_until_it_is_mended(
 def test_a_small_shared_memory_changes_nothing(options: list[str | Path], unkilled: Path, tmp_path: Path) -> None:
     """Docker gives 64 MB, of which batches took more; here it holds no batch at all."""
     run = tmp_path / "run"
-    command = [*COMMAND, *map(str, options), "--workers", "4", "--run", str(run)]
+    command = [*QUICK, *map(str, options), "--workers", "4", "--run", str(run)]
     small = with_shared_memory("16k", command)
     done = subprocess.run(small, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert (done.returncode, done.stderr) == (0, "")

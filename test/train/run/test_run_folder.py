@@ -29,7 +29,7 @@ def stopped_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         add_road_frame(folder / "frames", number, "umm" if number % 2 else "um")
     write_tiny_preset(folder / "tiny.yaml", synthetic_share=0.0)
     options = ["--data", "frames", "--preset", "tiny.yaml", "--seed", "5", "--run", "run"]
-    done = train(*options, "--save-every", "0", cwd=folder, env=None)
+    done = train(*options, "--save-every", "0", cwd=folder)
     assert done.returncode == 0, done.stderr
     run = folder / "run"
     state = checkpoint.read(run / checkpoint.PREVIOUS)
