@@ -19,6 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from train import interruption
+
+if __name__ == "__main__":
+    interruption.end_quietly()
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before ONNX Runtime is loaded
 
 try:
@@ -90,10 +95,11 @@ def main() -> None:
     source.add_argument("--threshold", type=float, help="0 to 1, instead of frames")
     options = parser.parse_args()
     try:
-        threshold = options.threshold
-        if threshold is None:
-            threshold = threshold_from(RoadSegmenter(options.model, "cpu"), held_out(options.data))
-        write_threshold(options.model, threshold)
+        with interruption.told("doubt.py", "nothing was written"):
+            threshold = options.threshold
+            if threshold is None:
+                threshold = threshold_from(RoadSegmenter(options.model, "cpu"), held_out(options.data))
+            write_threshold(options.model, threshold)
     except (DoubtError, DataError, ModelFileError, ProviderError) as error:
         sys.exit(f"doubt.py: {error}")
     print(f"{options.model}: the node warns of a doubt above {threshold:g}.")
