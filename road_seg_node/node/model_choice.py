@@ -23,7 +23,13 @@ class ModelChoice:
     def path(self, provider: str) -> Path:
         """The file to run on `provider`; raises ModelFileError where a shipped one is asked for and is not here."""
         if self.asked not in ("", *SHIPPED):
-            return Path(os.path.expanduser(self.asked))
+            path = Path(os.path.expanduser(self.asked))
+            if len(path.parts) == 1 and not path.suffix and not path.exists():  # a mistyped name
+                raise ModelFileError(
+                    f"there is no model {self.asked!r}: the shipped ones are {' and '.join(SHIPPED)}; for one of your "
+                    "own give the path of its file, which ends in .onnx"
+                )
+            return path
         path = shipped_file(SHIPPED[self.asked or self._suiting(provider)])
         if not path.is_file():
             raise ModelFileError(

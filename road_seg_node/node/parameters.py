@@ -38,7 +38,7 @@ class Setting:
     live: bool = False
     choices: tuple[str, ...] = ()
     pattern: str = ""  # that the whole text, or each of several, has to match, and `form` says in words
-    form: str = "a text"
+    form: str = "text"
     limits: tuple[float, float] = (-math.inf, math.inf)
     special: tuple[float, ...] = ()  # values outside the limits that have a meaning of their own
     apart_by: Callable[[str], str] | None = None  # of several texts: what of each must be no other's
@@ -88,6 +88,7 @@ class Setting:
 
     def refusal(self, value: Any) -> str:
         """Why `value` is not taken."""
+        value = [] if value is None else value  # rcl has no type for what is empty
         return f"The parameter {self.name} must be {self.wanted}, not {value!r}."
 
 
@@ -124,7 +125,7 @@ SETTINGS = (
         "The image topics of one or more cameras, which this node answers in turn. What precedes a topic's last / is "
         "the camera's name, and its outputs are under it: ~/front/mask for front/image_raw, ~/mask for image.",
         pattern=r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*",
-        form="topics, of which no two have the same before the last /, such as [front/image, rear/image]",
+        form="one topic or several, each in a namespace of its own, such as [front/image, rear/image]",
         apart_by=camera_name,
     ),
     Setting(

@@ -26,13 +26,16 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SHUTDOWN = 10
 
 
-def run(module: str) -> NoReturn:
-    """Ends with what `main` of that module, imported by its name, returns; 2 where it cannot be imported here."""
+def run(name: str, module: str) -> NoReturn:
+    """Ends with what `main` of that module, imported by its name, returns; 2 where it cannot be imported here.
+
+    name: the program's, for that sentence.
+    """
     hold_signals()  # before what takes a second to import
     try:
         main = start.main_of(module)
     except start.StartError as error:
-        leave(start.refuse(module, error))
+        leave(start.refuse(name, error))
     leave(main())
 
 

@@ -122,6 +122,7 @@ def _fault_of_the_environment() -> str:
 def _cause(said: str) -> str:
     """A sentence of what rclpy says, which names places in its own sources and takes all causes for one."""
     said = said.split(", at /")[0].strip().rstrip(".").removeprefix("failed to initialize rcl: ")
+    said = re.sub(r"[. ]*(Error: )?error not set$", "", said)  # rcl knows no cause
     said = re.sub(r": (\d+)$", lambda number: f": {os.strerror(int(number[1]))}", said)
     if "log directory" in said or "logging directory" in said or "opening file" in said:
         return f"The log cannot be written: {said}. {LOG_FOLDER}"
@@ -129,12 +130,13 @@ def _cause(said: str) -> str:
         return f"The command line cannot be used: ROS has no arguments {said}."
     if "parse" in said or "nclave" in said:
         return f"The command line cannot be used: {said}."
+    because = f": {said}" if said else ""
     if os.environ.get("ROS_SECURITY_ENABLE") == "true":
         return (
-            f"ROS 2 cannot start: {said}. ROS_SECURITY_ENABLE is true: are the keys for this program in "
+            f"ROS 2 cannot start{because}. ROS_SECURITY_ENABLE is true: are the keys for this program in "
             "ROS_SECURITY_KEYSTORE? (ros2 security create_enclave)"
         )
-    return f"ROS 2 cannot start: {said}."
+    return f"ROS 2 cannot start{because}."
 
 
 def _missing(error: ImportError) -> str:

@@ -168,7 +168,7 @@ def test_a_kitti_calibration_of_nothing_is_named(tmp_path: Path, number: str) ->
     cv2.imwrite(str(tmp_path / "image_2" / "um_000000.png"), plain(10))
     lines = [f"{name}: " + f"{number} " * count for name, count in (("P2", 12), ("R0_rect", 9), ("Tr_cam_to_road", 12))]
     (tmp_path / "calib" / "um_000000.txt").write_text("\n".join(lines))
-    with pytest.raises(CameraError, match=r"um_000000\.txt ha"):
+    with pytest.raises(CameraError, match=r"um_000000\.txt h(as|olds)"):
         open_source(str(tmp_path))
 
 

@@ -139,7 +139,7 @@ def test_a_full_disk_is_told(planner, record, tmp_path: Path) -> None:
     ("output", "words"),
     [
         ("", "Name the file to record into: output:=drive.mcap."),
-        ("drive.db3", "The file to record into must end in .mcap: 'drive.db3' does not."),
+        ("drive.db3", "The file to record into must end in .mcap: '"),
         ("there.mcap", "there.mcap is there already"),
         ("file.mcap/drive.mcap", "There is no folder"),
         ("mistyped/drives/drive.mcap", "There is no folder"),

@@ -142,7 +142,7 @@ def test_topics_that_name_no_cameras_end_the_node_with_a_sentence(start, model, 
     node = start(model=model, provider="cpu", image_topics=topics)
     assert node.exit_code() == 2
     assert (
-        "The parameter image_topics must be topics, of which no two have the same before the last /" in node.lines[-1]
+        "The parameter image_topics must be one topic or several, each in a namespace of its own" in node.lines[-1]
     )
     assert "Traceback" not in node.log
 

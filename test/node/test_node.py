@@ -245,7 +245,7 @@ def test_cuda_asked_for_where_there_is_none_ends_the_node(start, model) -> None:
             "The parameter threshold must be a number from 0.0 to 1.0 or -1.0, not 1.5",
         ),
         (["-p", "threshold:=high"], "The parameter threshold must be a number"),
-        (["-p", "model:=3"], "The parameter model must be a text, not 3"),
+        (["-p", "model:=3"], "The parameter model must be text, not 3"),
         (["-p", "qos_overrides./image.subscription.reliability:=perfect"], "perfect"),
         (["--params-file", "/no/such/file.yaml"], "The command line cannot be used"),
     ],

@@ -84,7 +84,7 @@ def test_a_whole_number_is_a_threshold_too(context: Context) -> None:
         ({"threshold": True}, "not True"),
         ({"threshold": "high"}, "not 'high'"),
         ({"provider": "gpu"}, "The parameter provider must be one of auto, tensorrt, cuda, openvino, cpu, not 'gpu'."),
-        ({"model": 3}, "The parameter model must be a text, not 3."),
+        ({"model": 3}, "The parameter model must be text, not 3."),
     ],
 )
 def test_a_wrong_value_at_start_is_refused(context: Context, values: dict[str, object], sentence: str) -> None:

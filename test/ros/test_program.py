@@ -170,7 +170,7 @@ def test_help_and_version_are_answered(name: str) -> None:
         ({"ROS_LOG_DIR": "/dev/null/log"}, "The log cannot be written: "),
         ({"ROS_LOG_DIR": "", "ROS_HOME": "", "HOME": "/dev/null"}, "Set ROS_LOG_DIR to a folder that can be written."),
         ({"ROS_LOG_DIR": "", "ROS_HOME": "", "HOME": ""}, "The log has no place: the environment variable HOME is not"),
-        ({"ROS_SECURITY_ENABLE": "true", "ROS_SECURITY_STRATEGY": "Enforce"}, "are the keys for this program in"),
+        ({"ROS_SECURITY_ENABLE": "true", "ROS_SECURITY_STRATEGY": "Enforce"}, "ROS 2 cannot start. ROS_SECURITY_ENABLE"),
     ],
 )
 def test_what_keeps_ros_from_starting_is_told_by_its_cause(environ: dict[str, str], words: str) -> None:
@@ -220,7 +220,7 @@ def test_what_is_not_installed_is_named(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True, timeout=60)
     clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "AMENT_PREFIX_PATH")}
     for code, words in {
-        "from road_seg_node import programs; programs.node()": "ROS 2 is not here: ",
+        "from road_seg_node import programs; programs.node()": "[FATAL] [road_seg_node]: ROS 2 is not here: ",
         "import road_seg_node.demo.__main__": "cannot import cv2: pip install opencv-python-headless",
     }.items():
         done = subprocess.run(
@@ -235,12 +235,16 @@ def test_what_is_not_installed_is_named(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert words in done.stderr
         assert "Traceback" not in done.stderr
+    answer = [tmp_path / "bare" / "bin" / "python", "-c", "from road_seg_node import programs; programs.node()"]
+    said = subprocess.check_output([*answer, "--version"], cwd=REPOSITORY, env=clean, text=True, timeout=PATIENCE)
+    assert said == f"road_seg_node {version()}\n"
 
 
 @pytest.mark.parametrize(
     ("name", "given", "words"),
     [
         ("node", ("-p", "use_sim_time:=abc"), "use_sim_time"),
+        ("node", ("-p", "model:=ful"), "there is no model 'ful': the shipped ones are compact and full"),
         ("node", ("-p", "model:=~nobody_at_all/road.onnx"), "~nobody_at_all/road.onnx does not exist"),
         ("camera", ("-p", "source:=~nobody_at_all/drive"), "There is no folder, video or bag '~nobody_at_all/drive'"),
         ("camera", ("-p", "width:=999999"), "from 16 to 8192"),
