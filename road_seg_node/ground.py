@@ -62,6 +62,11 @@ class Lens:
                 f"camera_info holds no calibration: the focal lengths in its {self.matrix} are not above 0, or not all "
                 "of it is finite. Calibrate the camera."
             )
+        if (matrix[2, :3] != (0, 0, 1)).any():
+            raise GroundError(
+                f"camera_info holds no calibration: the last row of its {self.matrix} is not 0, 0, 1. Calibrate the "
+                "camera."
+            )
         if self.to_lens:
             moved = np.array(self.to_lens, np.float64).reshape(3, 4)
             points = points @ moved[:, :3].T + moved[:, 3]
@@ -194,8 +199,8 @@ class GroundView:
             self.source[row : row + strip] = np.where(inside[..., None], pixels, -1)
         if (self.source < 0).all():
             raise GroundError(
-                "The camera sees no cell of the grid: check its height and tilt, the grid's extent, and that the "
-                "images' frame_id is an optical frame (z forward, REP 103)."
+                "The camera sees no cell of the grid: check its height and tilt, its camera_info, the grid's extent, "
+                "and that the images' frame_id is an optical frame (z forward, REP 103)."
             )
         self.shape = (lens.height, lens.width)
 

@@ -227,12 +227,14 @@ def inverse(pose: np.ndarray) -> np.ndarray:
     [
         ({"r": [1.0, 0, 0, 0, 1, 0, 0, 0, 5]}, "camera_info's r is no rotation"),
         ({"r": [float("nan")] * 9}, "camera_info's r is no rotation"),
+        ({"r": [1.0, 0, 0, 0, 1, 0, 0, 0, -1]}, "camera_info's r is no rotation"),
+        ({"k": [30.0, 0, 16, 0, 30, 8, 0, 0, 0]}, "the last row of its k is not"),
         ({"p": [float("nan")] * 12}, "camera_info's p is not finite throughout"),
     ],
 )
 def test_what_is_wrong_in_camera_info_is_named(changes: dict[str, object], words: str) -> None:
     with pytest.raises(GroundError, match=words):
-        lens_of(camera_info(**changes), rectified=False)
+        lens_of(camera_info(**changes), rectified=False).project(np.array([[0.3, 0.4, 5.0]]))
 
 
 def test_the_matrix_that_counts_is_named() -> None:

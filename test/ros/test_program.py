@@ -170,7 +170,7 @@ def test_help_and_version_are_answered(name: str) -> None:
         ({"ROS_LOG_DIR": "/dev/null/log"}, "The log cannot be written: "),
         ({"ROS_LOG_DIR": "", "ROS_HOME": "", "HOME": "/dev/null"}, "Set ROS_LOG_DIR to a folder that can be written."),
         ({"ROS_LOG_DIR": "", "ROS_HOME": "", "HOME": ""}, "The log has no place: the environment variable HOME is not"),
-        ({"ROS_SECURITY_ENABLE": "true", "ROS_SECURITY_STRATEGY": "Enforce"}, "ROS 2 cannot start. ROS_SECURITY_ENABLE"),
+        ({"ROS_SECURITY_ENABLE": "true", "ROS_SECURITY_STRATEGY": "Enforce"}, "cannot start. ROS_SECURITY_ENABLE is"),
     ],
 )
 def test_what_keeps_ros_from_starting_is_told_by_its_cause(environ: dict[str, str], words: str) -> None:
