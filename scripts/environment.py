@@ -262,7 +262,7 @@ def advice(said):
             f"without ROS 2 none does. The log is .venv/install.log. Its last words:\n{said}"
         )
     if "No space left" in log:
-        do = "The disk is full: make room, then call make again."
+        do = "The disk is full: free some space, then call make again."
     else:
         do = "The whole log is .venv/install.log; fix that, then call make again."
     return f"pip failed. {do} Its last words:\n{said}"
@@ -307,7 +307,7 @@ def prepare(what):
             except Hopeless:
                 raise
             except Failed as error:
-                say(f"{error}\n.venv seems damaged: making it anew.")
+                say(f"{error}\n.venv seems damaged: making it again.")
                 fits = False
         elif VENV.exists():
             say(".venv is not for this Python, ROS 2 and GPU, or was left half made: removing it ...")

@@ -48,7 +48,7 @@ def check_ours():
     if VENV.is_symlink():
         raise Hopeless(f"{VENV} is a link to {os.path.realpath(VENV)}, and make changes nothing behind a link. {do}")
     if os.path.lexists(VENV) and not VENV.is_dir():
-        raise Hopeless(f"{VENV} is no folder, and make puts its environment there. {do}")
+        raise Hopeless(f"{VENV} is not a folder, and make puts its environment there. {do}")
     try:
         # By what a new file gets: some file systems give every file to the same user.
         with tempfile.TemporaryFile(dir=ROOT) as file:

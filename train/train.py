@@ -100,17 +100,17 @@ def sentences_for_mistakes() -> Iterator[None]:
     except (CheckpointError, TrainingError) as error:
         fail(f"{error}", 1)
     except Interrupted as interrupted:
-        kept = "everything is saved" if interrupted.saved else "what was not saved before is lost"
-        tell(f"stopped by {interrupted}; {kept}. Go on with --resume and the same --run-folder.")
+        kept = "everything is saved" if interrupted.saved else "what had not been saved is lost"
+        tell(f"stopped by {interrupted}; {kept}. Continue with --resume and the same --run-folder.")
         interruption.leave(interrupted.exit_code)
     except (MemoryError, torch.OutOfMemoryError) as error:
         why = str(error).partition("\n")[0]
-        advice = "Take --micro-batch N, for N frames of a batch at once, or a preset with smaller crops."
-        fail(f"The memory is not enough: {why.rstrip('.')}. {advice}", 1)
+        advice = "Use --micro-batch N to process N frames of a batch at a time, or a preset with smaller crops."
+        fail(f"Not enough memory: {why.rstrip('.')}. {advice}", 1)
     except OSError as error:
         if error.errno not in DISK_FAILS:
             raise
-        fail(f"A file cannot be written: {error.strerror}. Make room, then --resume with the same --run-folder.", 1)
+        fail(f"A file cannot be written: {error.strerror}. Free space, then --resume with the same --run-folder.", 1)
 
 
 def fail(sentence: str, exit_code: int) -> NoReturn:

@@ -73,7 +73,7 @@ def checked_file(output: str) -> Path:
             f"Move it away to record into {file}."
         )
     if not os.access(file.parent, os.W_OK | os.X_OK):
-        raise RecorderError(f"{file} cannot be written: its folder is not yours to write in.")
+        raise RecorderError(f"{file} cannot be written: you have no permission to write in its folder.")
     try:
         importlib.import_module("rosbags.rosbag2")
     except ImportError as error:
@@ -125,7 +125,9 @@ class Recorder(Node):
         try:
             self._writer.close()
             if self._file.exists():
-                raise UnwritableError(f"{self._file} has come to be meanwhile. What was recorded is in {self._part}.")
+                raise UnwritableError(
+                    f"{self._file} was created by something else in the meantime. What was recorded is in {self._part}."
+                )
             (self._part / f"{self._part.name}{SUFFIX}").replace(self._file)
             (self._part / "metadata.yaml").unlink()
             self._part.rmdir()

@@ -246,7 +246,11 @@ def write(collector: Collector, film: Path, output: Path) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m road_seg_node.demo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "input", nargs="?", default=SYNTHETIC, help=f"{SYNTHETIC}[:SEED], a folder of pictures, a video, or a bag"
     )
@@ -269,6 +273,9 @@ def main() -> int:
     except (CameraError, StartError) as error:
         print(error, file=sys.stderr)
         return 2
-    except (DemoError, OSError) as error:
+    except DemoError as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{error.filename or options.output} cannot be written: {error.strerror or error}.", file=sys.stderr)
         return 1

@@ -203,7 +203,7 @@ class Inputs:
         if not found:
             return ""
         return (
-            f"The publishers and this node do not agree on the QoS of {self.topic}, so that nothing comes: "
+            f"The publishers and this node do not agree on the QoS of {self.topic}, so no image arrives: "
             f"{'; '.join(sorted(found)[:NAMED])}; this node asks for {policies(ours)}: change the camera's policies, "
             f"or this node's with qos_overrides.{self.topic}.subscription.*"
         )

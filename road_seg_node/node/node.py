@@ -176,7 +176,7 @@ class RoadSegNode(ManagedNode):
             return response
         await loaded
         if worker is not self._worker:
-            response.message = f"The node was cleaned up meanwhile, and is {self.state}: configure loads the model."
+            response.message = f"The node was cleaned up in the meantime; it is {self.state}: configure loads it."
             return response
         response.success = not loader.failure
         runs = f"The model {worker.segmenter.info.name}, SHA-256 {worker.segmenter.model_sha256[:12]}, runs now."

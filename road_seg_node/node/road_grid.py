@@ -71,9 +71,9 @@ def lens_of(info: CameraInfo, rectified: bool) -> Lens:
 def _to_lens(r: np.ndarray, p: np.ndarray) -> tuple[float, ...]:
     """Lens.to_lens of CameraInfo's R and P; a driver that does not fill them leaves zeros."""
     if r.any() and not (np.allclose(r @ r.T, np.eye(3), atol=0.01) and np.linalg.det(r) > 0):
-        raise GroundError("camera_info's r is no rotation. Calibrate the camera, or leave zeros in it.")
+        raise GroundError("camera_info's r is not a rotation. Calibrate the camera, or set it to zeros.")
     if not np.isfinite(p).all():
-        raise GroundError("camera_info's p is not finite throughout. Calibrate the camera, or leave zeros in it.")
+        raise GroundError("camera_info's p is not finite throughout. Calibrate the camera, or set it to zeros.")
     turned = r.T if r.any() else np.eye(3)
     aside = np.linalg.solve(p[:, :3], p[:, 3]) if p[:, 3].any() and np.linalg.det(p[:, :3]) else np.zeros(3)
     if (turned == np.eye(3)).all() and not aside.any():

@@ -172,6 +172,7 @@ def test_iou_is_of_the_frames_answered(tmp_path: Path) -> None:
         (["synthetic:x"], 2, "must be a whole number"),
         (["--frames", "0"], 2, "--frames must be at least 1"),
         (["--model", "/nowhere/at/all.onnx"], 1, "/nowhere/at/all.onnx"),
+        (["--output", __file__], 1, "test_demo.py cannot be written: File exists."),
         (["--output", "/nowhere/at/all"], 2, "there is no folder /nowhere/at to make --output in"),
     ],
 )

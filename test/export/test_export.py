@@ -120,7 +120,7 @@ def test_a_bad_checkpoint_is_a_sentence(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "missing.pt")
     garbage = tmp_path / "garbage.pt"
     garbage.write_bytes(b"not a checkpoint")
-    with pytest.raises(CheckpointError, match=r"garbage\.pt is no checkpoint: torch\.save did not"):
+    with pytest.raises(CheckpointError, match=r"garbage\.pt is not a checkpoint written by torch\.save"):
         load_checkpoint(garbage)
     other = tmp_path / "other.pt"
     torch.save({"weights": 1}, other)

@@ -225,9 +225,9 @@ def inverse(pose: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"r": [1.0, 0, 0, 0, 1, 0, 0, 0, 5]}, "camera_info's r is no rotation"),
-        ({"r": [float("nan")] * 9}, "camera_info's r is no rotation"),
-        ({"r": [1.0, 0, 0, 0, 1, 0, 0, 0, -1]}, "camera_info's r is no rotation"),
+        ({"r": [1.0, 0, 0, 0, 1, 0, 0, 0, 5]}, "camera_info's r is not a rotation"),
+        ({"r": [float("nan")] * 9}, "camera_info's r is not a rotation"),
+        ({"r": [1.0, 0, 0, 0, 1, 0, 0, 0, -1]}, "camera_info's r is not a rotation"),
         ({"k": [30.0, 0, 16, 0, 30, 8, 0, 0, 0]}, "the last row of its k is not"),
         ({"p": [float("nan")] * 12}, "camera_info's p is not finite throughout"),
     ],

@@ -108,7 +108,7 @@ with sentences_for_mistakes():
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "The memory is not enough: Unable to allocate" in done.stderr and "--micro-batch" in done.stderr
+    assert "Not enough memory: Unable to allocate" in done.stderr and "--micro-batch" in done.stderr
 
 
 def test_too_few_frames_are_a_sentence(tmp_path: Path) -> None:

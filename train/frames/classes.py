@@ -113,7 +113,7 @@ def _class_of(item: Any) -> Class:
         return item.strip().lower()
     if type(item) is int and item >= 0:
         return item
-    raise ValueError(f"{item!r} is no class: give an id, a colour such as '#804080', or a name")
+    raise ValueError(f"{item!r} is not a class: give an id, a colour such as '#804080', or a name")
 
 
 def _label(values: Mapping[str, Any], key: str, more: dict[str, int], default: str = "refused") -> int:

@@ -98,9 +98,9 @@ def gather(
         log.info("%s: %d frames to train on, %d held out to validate.", name, len(members), len(held))
         frames.add(name, members, held, folder_weights.get(name, 1.0))
     if frames.training and not frames.held:
-        raise DataError("No frame has ground truth, so that none is left to validate on. Name a folder that has, too.")
+        raise DataError("No frame has ground truth, so none is left for validation. Name a folder that has it, too.")
     if frames.training and not sum(frames.weights):
-        raise DataError("The preset's folder_weights are 0 for every folder, so that no frame would be trained on.")
+        raise DataError("The preset's folder_weights are 0 for every folder, so there would be nothing to train on.")
     share = synthetic_share / (1 - synthetic_share)
     count = round(sum(frames.weights) * share) if frames.training else SCENES_ONLY
     if count:

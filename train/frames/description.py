@@ -47,7 +47,7 @@ class Pattern:
         try:
             self.regex = re.compile(regex, re.IGNORECASE)  # endings in either case
         except re.error as error:
-            raise ValueError(f"{text} is no pattern: {error}") from None
+            raise ValueError(f"{text} is not a valid pattern: {error}") from None
         self.glob = re.sub(r"\*+", "*", re.sub(r"\.\w+$", ".*", glob))
 
     def find(self, folder: Path) -> Iterator[tuple[dict[str, str], Path]]:

@@ -84,7 +84,7 @@ def newest_good(folder: Path) -> tuple[Path, dict[str, Any]]:
         for sentence in wrong:
             log.warning("%s Going on from %s.", sentence, path.name)
         return path, state
-    raise CheckpointError(" ".join([*wrong, "No other checkpoint is there to go on from: start anew."]))
+    raise CheckpointError(" ".join([*wrong, "There is no other checkpoint to resume from: start again."]))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from None
     except Exception:  # torch raises many kinds for a file that it did not write, and none of them helps
-        raise CheckpointError(f"{path} is no checkpoint: torch.save did not write it, or it is damaged.") from None
+        raise CheckpointError(f"{path} is not a checkpoint written by torch.save, or it is damaged.") from None
     if not isinstance(state, dict) or not {"model", "preset", "metrics"} <= set(state):
         raise CheckpointError(f"{path} is not a checkpoint of train.py: it lacks model, preset or metrics.")
     return state

@@ -68,7 +68,7 @@ def check_fold(folder: Path, number: int, folds: int) -> None:
     fold = recorded(folder).get("fold")
     if fold is None or list(fold) != [number, folds]:
         what = "no fold" if fold is None else f"fold {fold[0]} of {fold[1]}"
-        raise PresetError(f"{folder} is {what}, not {number} of {folds}. Resume with the same --folds, or start anew.")
+        raise PresetError(f"{folder} is {what}, not {number} of {folds}. Resume with the same --folds, or start again.")
 
 
 def summarise(folds: Sequence[Figures]) -> dict[str, dict[str, Any]]:

@@ -138,7 +138,7 @@ class Run:
                     self.end_epoch(time.monotonic() - start)
                 except DataError as error:
                     self.save()
-                    advice = "Everything is saved: mend it, and go on with --resume and the same --run-folder."
+                    advice = "Everything is saved: fix it, and continue with --resume and the same --run-folder."
                     raise TrainingError(f"{error} {advice}") from None
                 self.stop_if_asked()
 
@@ -210,7 +210,7 @@ class Run:
         best = self.folder / checkpoint.BEST
         kept = f"{best} is of the best epoch before." if self.best >= 0 else "No epoch was done."
         return (
-            f"{what} in epoch {self.epoch + 1}, batch {self.batch + 1}. Start anew with a smaller learning_rate "
+            f"{what} in epoch {self.epoch + 1}, batch {self.batch + 1}. Start again with a smaller learning_rate "
             f"({self.preset.learning_rate:g}) or gradient_clip ({self.preset.gradient_clip:g}), a longer "
             f"warmup_epochs, or autocast: none. {kept}"
         )

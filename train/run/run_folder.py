@@ -82,7 +82,7 @@ def check_frames(folder: Path, fingerprint: str) -> None:
     if _read(folder).get("frames", fingerprint) != fingerprint:  # runs of older versions did not note it
         raise DataError(
             f"{folder} was trained and validated on other frames than --data and --leave-out say now. Resume it with "
-            "the same ones, or start anew with another --run-folder."
+            "the same ones, or start again with another --run-folder."
         )
 
 
@@ -90,10 +90,10 @@ def check_writable(folder: Path) -> None:
     """Raises DataError where the run's folder could not be made or written, before hours go into it."""
     there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     if not there.is_dir():
-        raise DataError(f"{there} is a file, so that no run can be kept in {folder}. Choose another --run-folder.")
+        raise DataError(f"{there} is a file, so no run can be stored in {folder}. Choose another --run-folder.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise DataError(
-            f"{there} cannot be written, so that no run can be kept in {folder}. Choose another --run-folder."
+            f"{there} is not writable, so no run can be stored in {folder}. Choose another --run-folder."
         )
 
 
@@ -106,7 +106,7 @@ def _read(folder: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"There is nothing to resume in {folder}: it has no {path.name}. Name a run.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} cannot be read: {error}. Start the run anew.") from None
+        raise DataError(f"{path} cannot be read: {error}. Start the run again.") from None
     return record
 
 

@@ -91,7 +91,7 @@ def carry_out(plan: Plan, processes: Processes, export: Export) -> None:
     """
     preset, folder = plan.preset, plan.folder
     if checkpoint.exists(folder) and not plan.resume:
-        raise DataError(f"{folder} already holds a run. Go on with --resume, or choose another --run-folder.")
+        raise DataError(f"{folder} already holds a run. Continue with --resume, or choose another --run-folder.")
     run_folder.check_writable(folder)
     check_share(preset, processes, plan.micro_batch)
     saved = checkpoint.newest_good(folder) if checkpoint.exists(folder) else None

@@ -72,5 +72,5 @@ class Teacher:
             return from_truth(frame, labels)
         answer = cv2.imread(str(self.path(frame)), cv2.IMREAD_GRAYSCALE)
         if answer is None or answer.shape != labels.shape:
-            raise DataError(f"{self.path(frame)} is damaged; delete it, and the teacher answers anew.")
+            raise DataError(f"{self.path(frame)} is damaged; delete it, and the teacher's answer is computed again.")
         return taught(labels, answer, self.share)

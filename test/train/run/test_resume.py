@@ -108,7 +108,7 @@ def test_an_interrupted_run_saves_the_step_in_hand(
     send(process.pid, number)
     _, said = process.communicate(timeout=LIMIT)
     assert process.returncode == 128 + number
-    sentence = f"stopped by {number.name}; everything is saved. Go on with --resume and the same --run-folder."
+    sentence = f"stopped by {number.name}; everything is saved. Continue with --resume and the same --run-folder."
     assert said.strip() == f"train.py: {sentence}"
     state = checkpoint.read(run / checkpoint.LAST)
     assert (state["epoch"], state["batch"]) != (0, 0)
@@ -200,7 +200,7 @@ def test_a_damaged_checkpoint_is_passed_over(two_saves: Path, damage: str, caplo
     assert path.name == checkpoint.PREVIOUS and state["epoch"] == 3
     assert str(last) in caplog.text and checkpoint.PREVIOUS in caplog.text
     (two_saves / checkpoint.PREVIOUS).write_bytes(b"")
-    with pytest.raises(CheckpointError, match="start anew") as said:
+    with pytest.raises(CheckpointError, match="start again") as said:
         checkpoint.newest_good(two_saves)
     assert str(last) in str(said.value) and str(two_saves / checkpoint.PREVIOUS) in str(said.value)
 
