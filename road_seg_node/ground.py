@@ -188,7 +188,7 @@ class GroundView:
                 "wrong."
             )
         if pose[2, 3] <= 0:
-            raise GroundError(f"The camera has to be above the ground, not at {pose[2, 3]:.2f} m.")
+            raise GroundError(f"The camera must be above the ground, not at {pose[2, 3]:.2f} m.")
         self.source = np.empty((rows, columns, 2), np.int16)
         strip = max(1, STRIP // columns)
         for row in range(0, rows, strip):
@@ -214,7 +214,7 @@ class GroundView:
             ours, its = (f"{width}x{height}" for height, width in (probability.shape, self.shape))
             raise GroundError(
                 f"The images have {ours} pixels, but camera_info is of {its}, by its width, height, roi and binning: "
-                "it has to be of their size."
+                "the two sizes must agree."
             )
         occupancy = cv2.LUT(probability, _OCCUPANCY)
         cells = cv2.remap(

@@ -60,7 +60,7 @@ def check_ours():
     if VENV.stat().st_uid != us:
         raise Hopeless(f"{VENV} belongs to another user, {owner(VENV)}, so make does not change it. {do}")
     if any(VENV.iterdir()) and not NOTE.is_file():
-        raise Hopeless(f"{VENV} was not made by make, which therefore leaves it as it is. {do}")
+        raise Hopeless(f"{VENV} was not made by make, so make leaves it alone. {do}")
 
 
 def owner(path):

@@ -104,7 +104,7 @@ def given_venv(checkout: Path, kind: str) -> Path:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("a venv", ".venv was not made by make, which therefore leaves it as it is"),
+        ("a venv", ".venv was not made by make, so make leaves it alone"),
         ("a file", ".venv is no folder"),
         ("a link", ".venv is a link to"),
         ("another user's", ".venv belongs to another user, nobody, so make does not change it"),

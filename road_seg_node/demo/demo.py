@@ -207,7 +207,7 @@ def run(
     seen = collector.seen
     if len(seen.sent) != frames:
         raise DemoError(
-            f"The camera sent {frames} frames, but the stamps of only {len(seen.sent)} came, so that nothing can be "
+            f"The camera sent {frames} frames, but the stamps of only {len(seen.sent)} came, so nothing can be "
             f"told about the others. Try again; the camera logged:\n{camera.last_words()}"
         )
     iou = None if seed is None else road_iou(seen, seed, progress)

@@ -101,7 +101,7 @@ class Inputs:
         if not image_timeout or silence < image_timeout:
             return ""
         awaited = self._awaited()
-        sentence = f"No image has come for {silence:.0f} s; {awaited}"
+        sentence = f"No image has arrived for {silence:.0f} s; {awaited}"
         self._log.warn("silence", sentence, alike=awaited)
         return sentence
 
@@ -213,12 +213,14 @@ class Inputs:
         publishers = [publisher.topic_type for publisher in self._node.get_publishers_info_by_topic(self.topic)]
         if publishers:
             others = sorted(set(publishers) - {of})
-            there = f"{len(publishers)} publish there" + (f", but {', '.join(others)}" if others else "")
+            there = f"{len(publishers)} publisher(s)" + (f" of {', '.join(others)}" if others else "")
             helps = [f" Set image_transport to {name}." for name, other in TYPE_NAMES.items() if [other] == others]
             if not others and (reason := dds_neighbours.unreachable(self._node, self.topic)):
                 helps = [f" {reason}"]
-            return f"awaited on {self.topic} ({of}; {there}).{''.join(helps)}"
-        awaited = f"awaited on {self.topic} ({of}; nobody publishes there)."
+            elif others and not helps and (similar := self._similar(of)):  # such as theora's packets
+                helps = [f" Remap {self._name} to one of that type: {', '.join(similar)}."]
+            return f"expected on {self.topic} ({of}; {there}).{''.join(helps)}"
+        awaited = f"expected on {self.topic} ({of}; nobody publishes there)."
         similar = self._similar(of)
         if similar:
             return f"{awaited} Remap {self._name} to one of that type: {', '.join(similar)}."

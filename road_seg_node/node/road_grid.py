@@ -26,7 +26,7 @@ class RoadGrid:
         """The grid, in a frame with x forward, y left and z up. Raises GroundError with what is missing or wrong."""
         info, values = answer.camera_info, answer.values
         if info is None:
-            raise GroundError(f"~/road_grid needs the camera's calibration, and none has come on {self._camera_info}.")
+            raise GroundError(f"~/road_grid needs the camera's calibration, but none has come on {self._camera_info}.")
         frame, pose = self._mounting.find(answer.header.frame_id, values)
         extent = Extent(values.grid_cell, values.grid_ahead, values.grid_behind, values.grid_sides)
         view = _view(lens_of(info, values.image_rectified), tuple(pose.ravel().tolist()), extent)

@@ -68,7 +68,7 @@ class Worker:
                 fate = self._answer(frame)
             except ImageError as error:
                 fate = Fate.MALFORMED
-                frame.stream.log.warn(error.reason, f"{error} The node goes on with the next image.")
+                frame.stream.log.warn(error.reason, f"{error} The node continues with the next image.")
             except Exception as error:  # noqa: BLE001 - whatever one frame does, the next one is answered
                 fate = Fate.FAILED
                 if self._context.ok():  # publishing fails once the context is shut down

@@ -19,7 +19,7 @@ from road_seg_node.node.diagnostics import CameraCondition, Condition, status  #
 from road_seg_node.node.frame_accounts import Fate, FrameAccounts  # noqa: E402
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-SILENCE = "No image has come for 6 s."
+SILENCE = "No image has arrived for 6 s."
 
 
 def condition(

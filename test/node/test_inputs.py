@@ -193,7 +193,7 @@ def test_a_reliability_that_the_user_chose_stays(start, planner, model) -> None:
 
 def hears_silence(node: NodeProcess, planner: Planner, words: str) -> None:
     """The warning about images that do not come has `words` at its end, in the log and in diagnostics."""
-    wait_until(lambda: any("No image has come" in line and line.endswith(words) for line in node.lines), words)
+    wait_until(lambda: any("No image has arrived" in line and line.endswith(words) for line in node.lines), words)
     wait_until(lambda: planner.diagnostics()["message"].endswith(words), f"{words} in diagnostics")
     assert planner.diagnostics()["level"] == "WARN"
 
@@ -203,7 +203,7 @@ def test_silence_names_topics_of_the_right_type(start, planner, model) -> None:
     planner.node.create_publisher(Image, "/front/image_raw", 1)
     planner.node.create_subscription(Image, "/front/image", print, 1)
     node = start("-r", "image:=/frnt/image_raw", model=model, provider="cpu", image_timeout=1)
-    awaited = "awaited on /frnt/image_raw (sensor_msgs/msg/Image; nobody publishes there)."
+    awaited = "expected on /frnt/image_raw (sensor_msgs/msg/Image; nobody publishes there)."
     hears_silence(node, planner, f"{awaited} Remap image to one of that type: /front/image_raw, /image.")
 
 
@@ -217,13 +217,14 @@ def test_silence_tells_of_compressed_images(start, planner, model) -> None:
 def test_silence_tells_of_the_other_transport(start, planner, model) -> None:
     planner.node.create_publisher(CompressedImage, "/front/compressed", 1)
     node = start("-r", "image:=/front/compressed", model=model, provider="cpu", image_timeout=1.0)
-    hears_silence(node, planner, "but sensor_msgs/msg/CompressedImage). Set image_transport to compressed.")
+    hears_silence(node, planner, "of sensor_msgs/msg/CompressedImage). Set image_transport to compressed.")
 
 
 def test_silence_tells_of_another_type(start, planner, model) -> None:
     planner.node.create_publisher(CameraInfo, "/front", 1)
     node = start("-r", "image:=/front", model=model, provider="cpu", image_timeout=1.0)
-    hears_silence(node, planner, "1 publish there, but sensor_msgs/msg/CameraInfo).")
+    similar = "Remap image to one of that type: /image."
+    hears_silence(node, planner, f"1 publisher(s) of sensor_msgs/msg/CameraInfo). {similar}")
 
 
 def test_no_silence_is_reported_while_images_come_or_none_are_wanted(start, planner, model) -> None:
@@ -234,4 +235,4 @@ def test_no_silence_is_reported_while_images_come_or_none_are_wanted(start, plan
     planner.wait_for_camera_link()
     found = [planner.diagnostics() for _ in range(3)]
     assert [values["message"] for values in found] == ["disabled"] * 3
-    assert not node.logged("No image has come")
+    assert not node.logged("No image has arrived")

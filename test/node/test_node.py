@@ -199,7 +199,7 @@ def test_what_is_loaded_at_start_cannot_be_changed(running, name: str) -> None:
 
 def test_silence_is_reported_with_the_topic_awaited(start, model) -> None:
     node = start("-r", "image:=/front/image_raw", model=model, provider="cpu")
-    node.wait_for("awaited on /front/image_raw (sensor_msgs/msg/Image; nobody publishes there)")
+    node.wait_for("expected on /front/image_raw (sensor_msgs/msg/Image; nobody publishes there)")
     assert node.stop() == 0
 
 

@@ -126,7 +126,7 @@ def test_what_is_missing_is_told_and_the_masks_go_on(start, planner, model) -> N
         return sentence in planner.diagnostics()["message"] and node.logged(sentence)
 
     for sentence, info in (
-        ("~/road_grid needs the camera's calibration, and none has come on /camera_info.", None),
+        ("~/road_grid needs the camera's calibration, but none has come on /camera_info.", None),
         ("~/road_grid needs to know how the camera is mounted", camera_info()),
     ):
         wait_until(lambda sentence=sentence, info=info: complained(sentence, info), sentence)

@@ -104,8 +104,8 @@ def test_a_camera_of_the_same_user_is_not_suspected(start, planner, model) -> No
     """Even if it sends nothing."""
     node = start(model=model, provider="cpu", image_timeout=1.0)
     planner.wait_for_camera_link()
-    node.wait_for("1 publish there")
-    assert node.logged("1 publish there).") and not node.logged("/dev/shm")
+    node.wait_for("1 publisher(s)")
+    assert node.logged("1 publisher(s)).") and not node.logged("/dev/shm")
 
 
 @pytest.fixture

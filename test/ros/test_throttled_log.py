@@ -39,5 +39,5 @@ def test_a_figure_that_changes_makes_no_other_sentence() -> None:
     lines = Lines()
     log = ThrottledLog(lines)
     for seconds in range(5, 9):
-        log.warn("silence", f"No image has come for {seconds} s.", alike="silence")
-    assert lines == ["No image has come for 5 s."]
+        log.warn("silence", f"No image has arrived for {seconds} s.", alike="silence")
+    assert lines == ["No image has arrived for 5 s."]
