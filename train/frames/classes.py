@@ -51,16 +51,23 @@ class Classes:
         )
 
     @property
+    def road(self) -> str:
+        """The classes that are road, for a message."""
+        return ", ".join(_text(item) for item, label in self.label_of.items() if label == 1)
+
+    @property
     def known(self) -> str:
         """The classes, for a message."""
         return ", ".join(map(_text, self.label_of))
 
     def of_ids(self, ids: np.ndarray, path: Path) -> np.ndarray:
-        """Labels uint8 [H, W] of ids of the same shape, which were read from `path`.
+        """Labels uint8 [H, W] of ids, bool, uint8 or int32 of the same shape, which were read from `path`.
 
         Raises:
             DataError: ids that are not listed, where such are mistakes.
         """
+        if ids.dtype == bool:  # 0 and 1, or 0 and 255: a picture of one bit is the same either way
+            ids = ids * np.uint8(255 if 255 in self.label_of and 1 not in self.label_of else 1)
         if ids.dtype == np.uint8:
             labels = cv2.LUT(ids, np.array([self.label_of.get(i, self.rest) for i in range(256)], np.uint8))
         else:
@@ -119,7 +126,7 @@ def _class_of(item: Any) -> Class:
 def _label(values: Mapping[str, Any], key: str, more: dict[str, int], default: str = "refused") -> int:
     choices = LABEL_OF | more
     chosen = values.get(key, default)
-    if chosen not in choices:
+    if not isinstance(chosen, str) or chosen not in choices:
         raise ValueError(f"{key} must be one of {', '.join(choices)}")
     return choices[chosen]
 

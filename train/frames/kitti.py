@@ -28,7 +28,7 @@ class KittiFrame(Frame):
     """A frame with ground truth in KITTI's colours; `strict` see `labels_from_colours`."""
 
     def labels(self, ground_truth: Path, size: Size, strict: bool = True) -> np.ndarray:
-        truth = picture_file.read(ground_truth)
+        truth = picture_file.colours(ground_truth)
         self.check_size(ground_truth, truth.shape[:2], size)
         return labels_from_colours(truth, ground_truth, strict)
 
