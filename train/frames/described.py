@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import numpy as np
 from road_seg_node.listing import PICTURES, counted
 from train.frames import picture_file, polygons
 from train.frames.data_error import DataError
+from train.frames.description import FOLDER as DESCRIPTIONS
 from train.frames.description import Description
 from train.frames.frame import Frame, Unlabelled, each
 from train.frames.picture_file import Size
@@ -35,13 +37,17 @@ class DescribedFrame(Frame):
     def reading(self) -> str:
         return self.description.digest
 
+    @property
+    def road_classes(self) -> str:
+        return self.description.classes.road
+
     def labels(self, ground_truth: Path, size: Size, strict: bool = True) -> np.ndarray:
         classes = self.description.classes
         if classes.kind is int:
             mask = picture_file.ids(ground_truth)
             labels = classes.of_ids(mask, ground_truth)
         else:
-            mask = picture_file.read(ground_truth)
+            mask = picture_file.colours(ground_truth)
             labels = classes.of_colours(mask, ground_truth)
         self.check_size(ground_truth, mask.shape[:2], size)
         return labels
@@ -55,7 +61,7 @@ class PolygonFrame(DescribedFrame):
         shapes, drawn_on = polygons.read_shapes(ground_truth)
         if drawn_on is not None:
             self.check_size(ground_truth, drawn_on, size)
-        return polygons.draw(shapes, size, self.description.classes, ground_truth)
+        return polygons.draw(shapes, size, self.description.classes, str(ground_truth))
 
 
 @dataclass(frozen=True)
@@ -63,11 +69,13 @@ class CocoFrame(DescribedFrame):
     """A frame of a COCO file, `ground_truth`, whose polygons were read from it already."""
 
     shapes: Shapes = field(compare=False)
-    drawn_on: Size
+    drawn_on: Size | None
 
     def labels(self, ground_truth: Path, size: Size, strict: bool = True) -> np.ndarray:
-        self.check_size(ground_truth, self.drawn_on, size)
-        return polygons.draw(self.shapes, size, self.description.classes, ground_truth)
+        if self.drawn_on is not None:
+            self.check_size(ground_truth, self.drawn_on, size)
+        where = f"{ground_truth}, {self.image.name}"
+        return polygons.draw(self.shapes, size, self.description.classes, where)
 
 
 def find_described(description: Description, place: Path, unlabelled: bool) -> tuple[list[Frame], list[Frame]]:
@@ -82,15 +90,21 @@ def find_described(description: Description, place: Path, unlabelled: bool) -> t
     if description.kind == "coco":
         return _of_coco(description, place), []
     assert description.images and description.truths
-    if not place.is_dir():
+    if not os.path.isdir(place):
         raise DataError(f"{place} is not a folder, in which {description.name} has {description.images.text}.")
     shared = description.truths.names
-    truths = {tuple(parts[name] for name in shared): path for parts, path in description.truths.find(place)}
+    truths: dict[tuple[str, ...], Path] = {}
+    for parts, truth in description.truths.find(place):
+        key = tuple(parts[name] for name in shared)
+        if key in truths:
+            raise DataError(f"{truths[key]} and {truth} are ground truth of the same frame; remove one of them.")
+        truths[key] = truth
     images: dict[tuple[str, ...], Path] = {}
     found: dict[str, list[Frame]] = {"training": [], "validation": []}
-    bare = []
+    bare, other = [], []
     for parts, image in description.images.find(place):
         if image.suffix.lower() not in PICTURES:
+            other.append(image)
             continue
         key = tuple(parts[name] for name in shared)
         if key in images:
@@ -109,7 +123,10 @@ def find_described(description: Description, place: Path, unlabelled: bool) -> t
         else:
             bare.append(image)
     if not images:
-        raise DataError(f"{place} holds no picture where {description.name} has them, as {description.images.text}.")
+        such = f"; {other[0]} is neither" if other else ""
+        raise DataError(
+            f"{place} holds no PNG or JPEG where {description.name} has the images, as {description.images.text}{such}."
+        )
     _check_pairs(description, place, bare, [truths[key] for key in sorted(truths.keys() - images.keys())])
     return found["training"], found["validation"]
 
@@ -123,11 +140,12 @@ def _check_pairs(description: Description, place: Path, bare: list[Path], orphan
 
     def refuse_orphan(truth: Path) -> None:
         raise DataError(
-            f"{truth} has no image in {place} as {description.name} has them, as {description.images.text}."
+            f"{truth} has no PNG or JPEG in {place} where {description.name} has the images, as "
+            f"{description.images.text}."
         )
 
     if description.kind == "polygons" and bare:
-        log.info("%s: %d pictures without polygons are left out, such as %s.", place, len(bare), bare[0])
+        log.warning("%s: %d pictures without polygons are left out, such as %s.", place, len(bare), bare[0])
     else:
         each(bare, refuse_bare)
     each(orphans, refuse_orphan)
@@ -135,12 +153,20 @@ def _check_pairs(description: Description, place: Path, bare: list[Path], orphan
 
 def _of_coco(description: Description, file: Path) -> list[Frame]:
     """The frames of a COCO file, whose pictures lie where labelling tools put them."""
+    if os.path.isdir(file):
+        raise DataError(f"{file} is a folder; name the COCO file in it.")
     sizes, shapes = polygons.read_coco(file)
     annotated = [name for name in sizes if name in shapes]
     if not annotated:
-        raise DataError(f"{file} has no annotation of any of its {len(sizes)} images.")
+        raise DataError(f"{file} has no polygon or mask in any of its {len(sizes)} images.")
+    classes = {shape.name for name in annotated for shape in shapes[name]}
+    if not any(description.classes.of_name(name) == 1 for name in classes):
+        raise DataError(
+            f"{file} has the classes {', '.join(sorted(classes))}, none of which {description.name} calls road. Copy "
+            f"{DESCRIPTIONS / 'coco.yaml'}, name yours there, and give it as --data mine.yaml:{file}."
+        )
     if len(annotated) < len(sizes):
-        log.info("%s: %d pictures without annotations are left out.", file, len(sizes) - len(annotated))
+        log.warning("%s: %d pictures without polygons and masks are left out.", file, len(sizes) - len(annotated))
     parent = file.absolute().parent
     split = file.stem.rpartition("_")[2]  # of instances_train.json
     folders = (
@@ -152,6 +178,10 @@ def _of_coco(description: Description, file: Path) -> list[Frame]:
         parent.parent / split,
     )
     images = {name: _first_file(name, (*folders, parent.parent)) for name in annotated}
+    names: dict[Path, str] = {}
+    for name, found in images.items():
+        if found is not None and names.setdefault(found, name) != name:
+            raise DataError(f"{file} names {names[found]} and {name}, but of both there is only {found}.")
 
     def frame_of(name: str) -> Frame:
         image = images[name]
@@ -167,7 +197,7 @@ def _first_file(name: str, folders: Iterable[Path]) -> Path | None:
     """The picture of that name, or of its last part, in the first folder that has it."""
     for folder in folders:
         for path in (folder / name, folder / Path(name).name):
-            if path.is_file():
+            if os.path.isfile(path):
                 return path
     return None
 

@@ -62,9 +62,11 @@ def mask_of(array: np.ndarray) -> str:
         shape("Road "),
         {"label": "road", "points": SQUARE},  # as labelme 3 wrote it
         shape("road", [[11.5, 15.5], [4.0, 8.0]], "rectangle"),
+        shape("road", SQUARE, "rectangle"),
+        shape("road", SQUARE, "rotation", direction=0.0),
         shape("road", [[4.0, 8.0], [11.0, 15.0]], "mask", mask=mask_of(np.ones((8, 8)))),
     ],
-    ids=["polygon", "capitals", "labelme 3", "rectangle", "mask"],
+    ids=["polygon", "capitals", "labelme 3", "rectangle", "X-AnyLabeling's rectangle", "turned", "mask"],
 )
 def test_labelmes_shapes_are_drawn(road: dict[str, Any], tmp_path: Path) -> None:
     expected = np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -136,7 +138,7 @@ def test_polygons_without_a_picture_are_named(tmp_path: Path) -> None:
     labelme(tmp_path / "0.png", shape("road"))
     labelme(tmp_path / "1.png", shape("road"))
     (tmp_path / "1.png").unlink()
-    with pytest.raises(DataError, match=r"1\.json has no image"):
+    with pytest.raises(DataError, match=r"1\.json has no PNG or JPEG"):
         frames(f"labelme:{tmp_path}")
 
 
@@ -154,6 +156,8 @@ def coco(path: Path, *annotations: dict[str, Any], file: str = "um_000000.png", 
     return path
 
 
+IMAGE = {"id": 7, "file_name": "um_000000.png", "height": HEIGHT, "width": WIDTH}
+ROAD = {"image_id": 7, "category_id": 1}
 FLAT = [value for point in SQUARE for value in point]
 SQUARE_AS_RUNS = [4 * HEIGHT + 8, *([8, 16] * 7), 8, HEIGHT * WIDTH - 11 * HEIGHT - 16]
 
@@ -170,6 +174,15 @@ def test_cocos_instances_are_drawn(segmentation: Any, tmp_path: Path) -> None:
     expected[INSIDE] = 1
     path = coco(tmp_path / "result.json", {"category_id": 1, "segmentation": segmentation})
     np.testing.assert_array_equal(labels(f"coco:{path}"), expected)
+
+
+def test_a_picture_is_not_taken_for_two(tmp_path: Path) -> None:
+    """Of a file that names pictures in folders, whose pictures lie in one."""
+    picture(tmp_path / "um_000000.png")
+    images = [IMAGE | {"id": i, "file_name": f"{i}/um_000000.png"} for i in (1, 2)]
+    roads = [{"category_id": 1, "image_id": i, "segmentation": [FLAT]} for i in (1, 2)]
+    with pytest.raises(DataError, match=r"names 1/um_000000\.png and 2/um_000000\.png, but of both there is only"):
+        frames(f"coco:{coco(tmp_path / 'a.json', *roads, images=images)}")
 
 
 @pytest.mark.parametrize(
@@ -189,23 +202,32 @@ def test_cocos_pictures_are_found_where_tools_put_them(path: str, image: str, na
     file = coco(tmp_path / path, {"category_id": 1, "segmentation": [FLAT]}, file=name)
     (frame,) = frames(f"coco:{file}")
     assert frame.image == tmp_path / image and frame.drive == "um"
-    assert check([frame])[frame] == 64
+    assert check([frame])[frame].road == 64
 
 
 def test_cocos_boxes_and_pictures_without_annotations(tmp_path: Path) -> None:
     picture(tmp_path / "a_1.png")
     images = [{"id": i, "file_name": f"a_{i}.png", "height": HEIGHT, "width": WIDTH} for i in (1, 2)]
-    box = {"category_id": 2, "image_id": 1, "segmentation": [], "bbox": [0, 0, 9, 9]}
+    box, other = ({"category_id": 2, "image_id": i, "segmentation": [], "bbox": [0, 0, 9, 9]} for i in (1, 3))
     road = {"category_id": 1, "image_id": 1, "segmentation": [FLAT]}
-    (frame,) = frames(f"coco:{coco(tmp_path / 'a.json', box, road, images=images)}")
-    assert check([frame])[frame] == 64
+    images.append({"id": 3, "file_name": "only_a_box.png", "height": None, "width": None})
+    (frame,) = frames(f"coco:{coco(tmp_path / 'a.json', box, road, other, images=images)}")
+    assert check([frame])[frame].road == 64
 
 
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"annotations": []}, "has no annotation of any of its 1 images"),
+        ({"annotations": []}, "has no polygon or mask in any of its 1 images"),
         ({"images": None}, "is no COCO file with instances"),
+        ({"images": 2 * [IMAGE]}, "two of its images have the same id"),
+        ({"images": [IMAGE, IMAGE | {"id": 8}]}, "two of its images have the same id or the same file_name"),
+        ({"categories": 2 * [{"id": 1, "name": "road"}]}, "two of its categories have the same id"),
+        ({"categories": [{"id": 1, "name": "Asphalt"}]}, "has the classes Asphalt, none of which coco calls road"),
+        (
+            {"annotations": [ROAD | {"segmentation": {"counts": [10**15], "size": [HEIGHT, WIDTH]}}]},
+            "has not the size of its image",
+        ),
         ({"annotations": [{"image_id": 7, "segments_info": []}]}, "it is COCO's panoptic version; export instances"),
         ({"annotations": [{"image_id": 8, "category_id": 1, "segmentation": [FLAT]}]}, "8 is missing"),
         ({"annotations": [{"image_id": 7, "category_id": 9, "segmentation": [FLAT]}]}, "9 is missing"),
