@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ def is_hidden(name: str) -> bool:
 def either_case(path: Path) -> Path:
     """`path`, or where there is only that, the file beside it whose ending is in capitals."""
     capitals = path.with_suffix(path.suffix.upper())
-    return capitals if capitals.exists() and not path.exists() else path
+    return capitals if os.path.exists(capitals) and not os.path.exists(path) else path
 
 
 def counted(path: Path) -> tuple[list[str | int], str]:

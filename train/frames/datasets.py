@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -47,7 +48,7 @@ class RunFrames:
         """Of the frames' names and the data sets that hold them out; where the folders lie does not count."""
         names = [frame.image.name for frame in self.training]
         names += [f"{name}: {frame.image.name}" for name, members in sorted(self.held.items()) for frame in members]
-        return hashlib.sha256("\n".join(names).encode()).hexdigest()
+        return hashlib.sha256(os.fsencode("\n".join(names))).hexdigest()
 
 
 def scenes(count: int, first_seed: int) -> list[Frame]:
@@ -84,6 +85,8 @@ def gather(
         held = [frame for frame in held if frame.drive not in left_out]
         without = [frame for frame in members if isinstance(frame, Unlabelled)]
         members = [frame for frame in members if not isinstance(frame, Unlabelled)]
+        if not members and not without:
+            raise DataError(f"{source.place} has no frame to train on{source.splits}.")
         if not members:
             log.info("%s: %d frames to train on without ground truth.", name, len(without))
             frames.add(name, without, held, folder_weights.get(name, 1.0))
@@ -91,12 +94,21 @@ def gather(
         if fold is not None:
             members, held = split_fold(members, *fold)
         elif not held:
+            if source.splits:
+                log.warning("%s has no frame to validate on%s; of the others a share is held out.", name, source.splits)
             members, held = split_validation(members, validation_share)
         if not members or not held:
             raise DataError(f"{source.place} has too few frames left to train on some and validate on others.")
         members += without
         log.info("%s: %d frames to train on, %d held out to validate.", name, len(members), len(held))
         frames.add(name, members, held, folder_weights.get(name, 1.0))
+    trained_on = {frame.image for frame in frames.training}
+    for name, held in frames.held.items():
+        if known := [frame.image for frame in held if frame.image in trained_on]:
+            raise DataError(
+                f"{name} would validate on {known[0]} (and {len(known) - 1} more), which other --data trains on. Name "
+                "each frame once."
+            )
     if frames.training and not frames.held:
         raise DataError("No frame has ground truth, so none is left for validation. Name a folder that has it, too.")
     if frames.training and not sum(frames.weights):

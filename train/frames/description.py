@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from train.frames.data_error import DataError
 FOLDER = Path(__file__).parent / "descriptions"
 TRUTHS = ("masks", "polygons", "coco")  # of which a description has one
 KEYS = {*TRUTHS, "images", "drive", "training", "validation", "road", "not_road", "not_valid", "rest", "elsewhere"}
-PLACEHOLDER = re.compile(r"\{(\w+)(?::([^{}]+))?\}|(\*)|([^{*]+)")
+PLACEHOLDER = re.compile(r"\{([a-zA-Z_]\w*)(?::((?:[^{}]|\{[\d,]+\})+))?\}|(\*)|([^{}*]+)")
 
 
 class Pattern:
@@ -36,8 +38,14 @@ class Pattern:
     def __init__(self, text: str) -> None:
         self.text = text
         self.names: list[str] = []
+        if PLACEHOLDER.sub("", text):
+            raise ValueError(f"{text} is not a valid pattern: a part is {{name}} or {{name:regular expression}}")
+        if "**" in text:
+            raise ValueError(f"{text} is not a valid pattern: write each folder as a part, such as {{drive}}/{{camera}}")
         glob = regex = ""
         for name, expression, star, plain in PLACEHOLDER.findall(text):
+            if "\\" in plain:
+                raise ValueError(f"{text} is not a valid pattern: write / between folders")
             glob += plain.replace("[", "[[]").replace("?", "[?]") if plain else "*"
             if name and name not in self.names:
                 self.names.append(name)
@@ -51,7 +59,16 @@ class Pattern:
         self.glob = re.sub(r"\*+", "*", re.sub(r"\.\w+$", ".*", glob))
 
     def find(self, folder: Path) -> Iterator[tuple[dict[str, str], Path]]:
-        """The files that fit, with their parts, frame2 before frame10; not hidden ones."""
+        """The files that fit, with their parts, frame2 before frame10; not hidden ones.
+
+        Raises:
+            DataError: a folder on the way cannot be read, which a glob would pass over.
+        """
+        ways = self.glob.split("/")[:-1]
+        for depth in range(len(ways) + 1):
+            for inner in folder.glob("/".join(ways[:depth])) if depth else (folder,):
+                if inner.is_dir() and not os.access(inner, os.R_OK | os.X_OK):
+                    raise DataError(f"{inner} cannot be read; you may not look into it.")
         for path in sorted(folder.glob(self.glob), key=lambda path: (path.parent, counted(path))):
             name = path.relative_to(folder).as_posix()
             parts = self.regex.fullmatch(name)
@@ -90,6 +107,11 @@ class Description:
         return "training" if self.training is None or _meets(parts, self.training) else None
 
 
+def shipped() -> list[str]:
+    """The names of the descriptions that are there."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
 def load(name: str) -> Description:
     """The description `descriptions/<name>.yaml`, or the YAML file `name`.
 
@@ -100,14 +122,16 @@ def load(name: str) -> Description:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
         raise DataError(
-            f"There is no description {path} of a data set. There are {known}; or give a file that ends in .yaml."
+            f"There is no description {path} of a data set. There are {', '.join(shipped())}; or give a file that ends "
+            "in .yaml."
         ) from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not YAML: {error}") from None
+        raise DataError(
+            f"{path} is not YAML; put what has braces or # into quotes, and spaces instead of tabs: {error}"
+        ) from None
     try:
         return _described(path.stem, values)
     except ValueError as error:
@@ -134,7 +158,7 @@ def _described(name: str, values: Any) -> Description:
             raise ValueError(f"{kind} must share parts such as {{frame}} with images, and have no others")
     parts = set(images.names) if images else set()
     drive = values.get("drive", "{drive}" if "drive" in parts else None)
-    if drive is not None and (not isinstance(drive, str) or set(Pattern(drive).names) - parts):
+    if drive is not None and not _names(drive, parts):
         raise ValueError("drive must be made of parts of images, such as '{city}_{sequence}'")
     return Description(
         name=name,
@@ -153,7 +177,15 @@ def _pattern(values: dict[str, Any], key: str) -> Pattern:
     text = values.get(key)
     if not isinstance(text, str) or not text or text.startswith("/") or ".." in text.split("/"):
         raise ValueError(f"{key} must be a path in the data set's folder, such as images/{{frame}}.png")
-    return Pattern(text)
+    return Pattern(posixpath.normpath(text))
+
+
+def _names(drive: Any, parts: set[str]) -> bool:
+    """Whether a drive's name can be made of an image's parts."""
+    try:
+        return isinstance(drive, str) and drive.format(**dict.fromkeys(parts, "")) != drive
+    except (ValueError, LookupError, AttributeError):
+        return False
 
 
 def _conditions(values: dict[str, Any], key: str, parts: set[str]) -> dict[str, list[str]] | None:
@@ -162,10 +194,10 @@ def _conditions(values: dict[str, Any], key: str, parts: set[str]) -> dict[str, 
         return None
     if not isinstance(conditions, dict) or not conditions or set(conditions) - parts:
         raise ValueError(f"{key} must say which values of which parts of images, such as {{split: train}}")
-    return {
-        part: [str(v) for v in (wanted if isinstance(wanted, list) else [wanted])]
-        for part, wanted in conditions.items()
-    }
+    found = {part: wanted if isinstance(wanted, list) else [wanted] for part, wanted in conditions.items()}
+    if any(isinstance(value, (dict, list)) or value is None for wanted in found.values() for value in wanted):
+        raise ValueError(f"{key} must say which values of which parts of images, such as {{split: train}}")
+    return {part: [str(value) for value in wanted] for part, wanted in found.items()}
 
 
 def _meets(parts: dict[str, str], conditions: dict[str, list[str]]) -> bool:

@@ -1,228 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shipped descriptions on folders that are laid out as the data sets are, and what a description may not say."""
+"""Descriptions of one's own: what they read, and what they may not say."""
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from described_folder import HEIGHT, NOT_ROAD, NOT_VALID, ROAD, WIDTH, only, stripes, write
+from kitti_folder import add_frame
 from PIL import Image
 
-from train.frames import description
 from train.frames.check import check
 from train.frames.data_error import DataError
 from train.frames.datasets import gather
 from train.frames.frame import Frame
-from train.frames.sources import Source, absolute, sources_of
-from train.labels import IGNORE
-
-HEIGHT, WIDTH = 24, 30
-ROAD, NOT_ROAD, NOT_VALID = 1, 0, IGNORE
-VOID, IN_SIGHT = (0, 0, 0), (64, 128, 192)
-
-
-@dataclass
-class Layout:
-    """How a data set lies on a disk, with one frame of each split.
-
-    Attributes:
-        frames: (image, ground truth) by split; of a split that is not used without ground truth.
-        stripes: classes of the stripes of every mask, with the label that each has.
-        palette: whether masks are pictures with a palette.
-        drives: of the frames to train on.
-    """
-
-    frames: dict[str, list[tuple[str, str | None]]]
-    stripes: list[tuple[Any, int]]
-    drives: set[str]
-    palette: bool = False
-    more: list[str] = field(default_factory=list)  # files that are there besides
-
-
-CITY = "aachen_000000_000019"
-LAYOUTS = {
-    "cityscapes": Layout(
-        {
-            "training": [
-                (f"leftImg8bit/train/aachen/{CITY}_leftImg8bit.png", f"gtFine/train/aachen/{CITY}_gtFine_labelIds.png")
-            ],
-            "validation": [
-                (
-                    "leftImg8bit/val/frankfurt/frankfurt_000000_000294_leftImg8bit.png",
-                    "gtFine/val/frankfurt/frankfurt_000000_000294_gtFine_labelIds.png",
-                )
-            ],
-            "none": [("leftImg8bit/test/berlin/berlin_000000_000019_leftImg8bit.png", None)],
-        },
-        [(7, ROAD), (8, NOT_ROAD), (1, NOT_VALID), (26, NOT_ROAD), (9, NOT_VALID)],
-        {"aachen"},
-        more=[
-            f"gtFine/train/aachen/{CITY}_gtFine_{kind}" for kind in ("color.png", "instanceIds.png", "polygons.json")
-        ],
-    ),
-    "bdd100k": Layout(
-        {
-            "training": [
-                ("images/10k/train/0a0a0b1a-7c39d841.jpg", "labels/sem_seg/masks/train/0a0a0b1a-7c39d841.png"),
-                ("images/10k/train/3d581db5-2564fb7e.jpg", "labels/sem_seg/masks/train/3d581db5-2564fb7e.png"),
-            ],
-            "validation": [("images/10k/val/7d2f7975-e0c1c5a7.jpg", "labels/sem_seg/masks/val/7d2f7975-e0c1c5a7.png")],
-            "none": [("images/10k/test/ac6d4f42-00000000.jpg", None)],
-        },
-        [(0, ROAD), (1, NOT_ROAD), (255, NOT_VALID), (13, NOT_ROAD)],
-        {"0a0a0b1a-7c39d841", "3d581db5-2564fb7e"},
-        more=["labels/sem_seg/colormaps/train/0a0a0b1a-7c39d841.png", "labels/sem_seg/polygons/sem_seg_train.json"],
-    ),
-    "bdd100k_drivable": Layout(
-        {
-            "training": [("images/100k/train/0000f77c.jpg", "labels/drivable/masks/train/0000f77c.png")],
-            "validation": [("images/100k/val/b1c66a42.jpg", "labels/drivable/masks/val/b1c66a42.png")],
-            "none": [("images/100k/test/cabc30fc.jpg", None)],
-        },
-        [(0, ROAD), (1, ROAD), (2, NOT_ROAD)],
-        {"0000f77c"},
-    ),
-    "mapillary": Layout(
-        {
-            "training": [("training/images/_-dVLC_z.jpg", "training/v1.2/labels/_-dVLC_z.png")],
-            "validation": [("validation/images/0iVnM61.jpg", "validation/v1.2/labels/0iVnM61.png")],
-            "none": [("testing/images/S2vjth7.jpg", None)],
-        },
-        [(13, ROAD), (24, ROAD), (15, NOT_ROAD), (64, NOT_VALID), (65, NOT_VALID)],
-        {"_-dVLC_z"},
-        palette=True,
-        more=["training/v2.0/labels/_-dVLC_z.png", "training/v1.2/instances/_-dVLC_z.png", "config_v1.2.json"],
-    ),
-    "camvid": Layout(
-        {
-            "training": [
-                (f"701_StillsRaw_full/{name}.png", f"LabeledApproved_full/{name}_L.png")
-                for name in ("0001TP_006690", "0006R0_f00930", "0016E5_00390", "Seq05VD_f00000")
-            ]
-        },
-        [((128, 64, 128), ROAD), ((128, 0, 192), ROAD), ((0, 0, 192), NOT_ROAD), (VOID, NOT_VALID)],
-        {"0001TP", "0006R0", "0016E5", "Seq05VD"},
-    ),
-    "camvid_segnet": Layout(
-        {
-            "training": [("train/0001TP_006690.png", "trainannot/0001TP_006690.png")],
-            "validation": [("val/0016E5_07959.png", "valannot/0016E5_07959.png")],
-            "none": [("test/0001TP_008550.png", None)],
-        },
-        [(3, ROAD), (4, NOT_ROAD), (11, NOT_VALID)],
-        {"0001TP"},
-        more=["train.txt"],
-    ),
-    "idd_lite": Layout(
-        {
-            "training": [("leftImg8bit/train/0/024541_image.jpg", "gtFine/train/0/024541_label.png")],
-            "validation": [("leftImg8bit/val/119/903127_image.jpg", "gtFine/val/119/903127_label.png")],
-            "none": [("leftImg8bit/test/2/574318_image.jpg", None)],
-        },
-        [(0, ROAD), (1, NOT_ROAD), (255, NOT_VALID), (6, NOT_ROAD)],
-        {"0"},
-        more=["gtFine/train/0/024541_inst_label.png"],
-    ),
-    "comma10k": Layout(
-        {
-            "training": [("imgs/0000_0085e9e41513078a_2018-08-19--13-26-08_11_864.png", None)],
-            "validation": [("imgs/0009_01f97e0d4ae1ad05_2018-06-25--15-49-11_15_59.png", None)],
-        },
-        [((64, 32, 32), ROAD), ((255, 0, 0), ROAD), ((128, 128, 96), NOT_ROAD), ((204, 0, 255), NOT_VALID)],
-        {"0085e9e41513078a_2018-08-19--13-26-08"},
-    ),
-}
-for split in LAYOUTS["comma10k"].frames.values():  # masks have the names of their images
-    split[:] = [(image, image.replace("imgs/", "masks/")) for image, _ in split]
-
-
-def write(path: Path, picture: np.ndarray, palette: bool = False) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(picture)
-    if palette:
-        image = Image.fromarray(picture, "P")
-        image.putpalette(list(np.random.default_rng(0).integers(0, 256, 768)))
-    image.save(path)
-
-
-def stripes(classes: list[Any]) -> np.ndarray:
-    """A mask, uint8 [H, W] of ids or [H, W, 3] of colours, with a stripe of columns for each class."""
-    values = np.array(classes, np.uint8)
-    return np.broadcast_to(values[np.arange(WIDTH) * len(classes) // WIDTH], (HEIGHT, WIDTH, *values.shape[1:])).copy()
-
-
-def lay_out(layout: Layout, folder: Path) -> None:
-    mask = stripes([item for item, _ in layout.stripes])
-    for image, truth in (pair for split in layout.frames.values() for pair in split):
-        write(folder / image, np.full((HEIGHT, WIDTH, 3), IN_SIGHT, np.uint8))
-        if truth:
-            write(folder / truth, mask, layout.palette)
-    for name in layout.more:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-
-
-def only(word: str) -> Source:
-    (source,) = sources_of([word])
-    return source
-
-
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_a_shipped_description_reads_its_data_set(name: str, tmp_path: Path) -> None:
-    layout = LAYOUTS[name]
-    lay_out(layout, tmp_path)
-    source = only(f"{name}:{tmp_path}")
-    assert source.name == name
-    found = dict(zip(("training", "validation"), source.find(), strict=True))
-    for split, frames in found.items():
-        assert [(frame.image, frame.ground_truth) for frame in frames] == [
-            (tmp_path / image, tmp_path / str(truth)) for image, truth in layout.frames.get(split, [])
-        ]
-    assert {frame.drive for frame in found["training"]} == layout.drives
-    expected = np.broadcast_to(stripes([label for _, label in layout.stripes]), (HEIGHT, WIDTH))
-    everything = [frame for frames in found.values() for frame in frames]
-    for frame in everything:
-        image, labels = frame.read()
-        assert np.abs(image - np.array(IN_SIGHT[::-1], float)).max() < 4  # a JPEG's colours are near
-        np.testing.assert_array_equal(labels, expected)
-    assert check(everything) == dict.fromkeys(everything, int((expected == ROAD).sum()))
-
-
-def test_each_shipped_description_is_tested() -> None:
-    assert set(LAYOUTS) | {"idd", "labelme", "coco"} == {path.stem for path in description.FOLDER.glob("*.yaml")}
-    for path in description.FOLDER.glob("*.yaml"):
-        assert description.load(path.stem).name == path.stem
-
-
-def test_indian_roads_are_polygons(tmp_path: Path) -> None:
-    """As Cityscapes has them, too; later ones cover earlier ones, and what none covers is not valid."""
-    objects = [
-        {"label": "road", "polygon": [[0, 6], [30, 6], [30, 24], [0, 24]]},
-        {"label": "car", "polygon": [[10, 10], [19, 10], [19, 19], [10, 19]]},
-        {"label": "parking", "polygon": [[20, 18], [29, 18], [29, 23], [20, 23]]},
-        {"label": "drivable fallback", "polygon": [[0, 2], [29, 2], [29, 5], [0, 5]]},
-        {"label": "road", "polygon": [[0, 0], [29, 0], [29, 5], [0, 5]], "deleted": 1},
-    ]
-    for split, ending in (("train", "png"), ("train", "jpg"), ("val", "png")):
-        name = f"{split}/10/{ending}"
-        write(tmp_path / f"leftImg8bit/{name}_leftImg8bit.{ending}", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
-        truth = tmp_path / f"gtFine/{name}_gtFine_polygons.json"
-        truth.parent.mkdir(parents=True, exist_ok=True)
-        truth.write_text(json.dumps({"imgHeight": HEIGHT, "imgWidth": WIDTH, "objects": objects}))
-    training, validation = only(f"idd:{tmp_path}").find()
-    assert (len(training), len(validation)) == (2, 1) and {frame.drive for frame in training} == {"10"}
-    expected = np.full((HEIGHT, WIDTH), NOT_VALID)
-    expected[2:] = ROAD
-    expected[10:20, 10:20] = NOT_ROAD
-    expected[18:24, 20:30] = NOT_VALID
-    for frame in training:
-        np.testing.assert_array_equal(frame.read()[1], expected)
+from train.frames.sources import absolute, sources_of
 
 
 @pytest.fixture
@@ -261,16 +58,16 @@ def test_masks_of_any_kind_are_read(
     Image.fromarray(mask).save(path)
     (frame,) = frames_of(*ids, road=road, not_road=not_road)
     np.testing.assert_array_equal(frame.read()[1], stripes([0, 1]))
-    assert check([frame]) == {frame: HEIGHT * WIDTH // 2}
+    assert check([frame])[frame].road == HEIGHT * WIDTH // 2
 
 
 def test_another_description_of_the_same_folder_is_checked_for_itself(ids: tuple[Path, Path]) -> None:
     (frame,) = frames_of(*ids)
-    assert check([frame])[frame] == HEIGHT * WIDTH // 2
+    assert check([frame])[frame].road == HEIGHT * WIDTH // 2
     (frame,) = frames_of(*ids, road=[0], not_road=[1, 2])
-    assert check([frame])[frame] == HEIGHT * WIDTH // 2
+    assert check([frame])[frame].road == HEIGHT * WIDTH // 2
     (frame,) = frames_of(*ids, road=[2], not_road=[0, 1])
-    assert check([frame])[frame] == 0
+    assert check([frame])[frame].road == 0
 
 
 @pytest.mark.parametrize(
@@ -312,7 +109,7 @@ def test_what_has_no_partner_is_named(ids: tuple[Path, Path]) -> None:
     assert len(only(f"{path}:{folder}").find(unlabelled=True)[0]) == 2
     write(folder / "a" / "masks" / "1.png", stripes([0, 1]))
     write(folder / "b" / "masks" / "2.png", stripes([0, 1]))
-    with pytest.raises(DataError, match=r"b/masks/2\.png has no image in .*mine as mine has them"):
+    with pytest.raises(DataError, match=r"b/masks/2\.png has no PNG or JPEG in .*mine where mine has the images"):
         frames_of(path, folder)
 
 
@@ -323,6 +120,68 @@ def test_frames_are_in_counting_order_and_endings_in_either_case(ids: tuple[Path
         write(folder / "a" / "masks" / f"{name}.png", stripes([0, 1]))
         (folder / "a" / f"{name}.png").rename(folder / "a" / f"{name}.PNG")
     assert [frame.image.name for frame in frames_of(path, folder)] == ["0.png", "9.PNG", "10.PNG"]
+
+
+def test_paths_are_as_the_shell_writes_them_and_numbers_may_have_a_length(ids: tuple[Path, Path]) -> None:
+    changes = {"images": "./{drive}//{frame:[0-9]{1,6}}.png", "masks": "./{drive}/masks/{frame:[0-9]{1,6}}.png"}
+    assert len(frames_of(*ids, **changes)) == 1
+
+
+def test_ground_truth_that_is_there_twice_is_named(ids: tuple[Path, Path]) -> None:
+    path, folder = ids
+    (folder / "a" / "masks" / "0.txt").touch()
+    with pytest.raises(DataError, match=r"masks/0\.png and .*masks/0\.txt are ground truth of the same frame"):
+        frames_of(path, folder, masks="{drive}/masks/{frame}.*")
+
+
+def test_pictures_of_another_kind_are_named(ids: tuple[Path, Path]) -> None:
+    path, folder = ids
+    (folder / "a" / "0.png").rename(folder / "a" / "0.bmp")
+    with pytest.raises(DataError, match=r"holds no PNG or JPEG where mine has the images, .*a/0\.bmp is neither"):
+        frames_of(path, folder, images="{drive}/{frame}.*")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder; run the tests as another user")
+def test_a_folder_that_cannot_be_read_is_named(ids: tuple[Path, Path]) -> None:
+    path, folder = ids
+    (folder / "b").mkdir(mode=0)
+    with pytest.raises(DataError, match=r"mine/b cannot be read"):
+        frames_of(path, folder)
+
+
+@pytest.fixture
+def drives(ids: tuple[Path, Path]) -> str:
+    """The word of a data set with two drives of three frames."""
+    for name in ("a/1", "a/2", "b/0", "b/1", "b/2"):
+        write(ids[1] / f"{name}.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+        write(ids[1] / f"{name.replace('/', '/masks/')}.png", stripes([0, 1]))
+    return f"{ids[0]}:{ids[1]}"
+
+
+def test_splits_that_nothing_is_in_are_said(
+    ids: tuple[Path, Path], drives: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames_of(*ids, training={"drive": "c"})
+    with pytest.raises(DataError, match=r"mine has no frame to train on as mine has them \(training is drive c\)"):
+        gather([drives], [], 0.25, 0.0, {})
+    frames_of(*ids, training={"drive": "a"}, validation={"drive": ["c", "d"]})
+    found = gather([drives], [], 0.25, 0.0, {})
+    assert len(found.training) == 2 and "no frame to validate on" in caplog.text
+    assert "validation is drive c or d); of the others a share is held out" in caplog.text
+
+
+def test_no_frame_is_both_trained_and_validated_on(ids: tuple[Path, Path], drives: str) -> None:
+    frames_of(*ids, training={"drive": "a"}, validation={"drive": "b"})
+    other = ids[0].with_name("other.yaml")
+    values = yaml.safe_load(ids[0].read_text()) | {"training": {"drive": "b"}, "validation": {"drive": "a"}}
+    other.write_text(yaml.safe_dump(values))
+    with pytest.raises(DataError, match=r"mine would validate on .*b/0\.png \(and 2 more\), which other --data trains"):
+        gather([drives, f"{other}:{ids[1]}"], [], 0.25, 0.0, {})
+
+
+def test_a_home_is_found_behind_a_colon(monkeypatch: pytest.MonkeyPatch, ids: tuple[Path, Path]) -> None:
+    monkeypatch.setenv("HOME", str(ids[1].parent))
+    assert only(f"{ids[0]}:~/mine").place == ids[1]
 
 
 def test_hidden_files_are_no_frames(ids: tuple[Path, Path]) -> None:
@@ -348,6 +207,7 @@ def test_hidden_files_are_no_frames(ids: tuple[Path, Path]) -> None:
         ({"road": [1.5]}, "1.5 is not a class"),
         ({"road": ["#804080"]}, "classes must all be ids, all be colours, or all be names"),
         ({"road": ["road"], "not_road": ["car"]}, "classes of polygons are names"),
+        ({"rest": ["not_road"]}, "rest must be one of not_road, road, not_valid, refused"),
         ({"rest": "ignored"}, "rest must be one of not_road, road, not_valid, refused"),
         ({"images": "/data/{frame}.png"}, "images must be a path in the data set's folder"),
         ({"images": "../{drive}/{frame}.png"}, "images must be a path in the data set's folder"),
@@ -355,6 +215,14 @@ def test_hidden_files_are_no_frames(ids: tuple[Path, Path]) -> None:
         ({"masks": "masks/{name}.png"}, "masks must share parts"),
         ({"masks": "masks/{frame:[0-9}.png"}, "is not a valid pattern"),
         ({"polygons": "{drive}/{frame}.json"}, "it must have one of masks, polygons, coco"),
+        ({"images": "**/{frame}.png"}, "is not a valid pattern: write each folder as a part"),
+        ({"images": "{drive}\\{frame}.png"}, "is not a valid pattern: write / between folders"),
+        ({"images": "{drive}/{fr-ame}.png"}, "is not a valid pattern: a part is {name} or {name:regular expression}"),
+        ({"images": "{drive}/{frame.png"}, "is not a valid pattern: a part is {name}"),
+        ({"drive": "{drive"}, "drive must be made of parts of images"),
+        ({"drive": "{drive.name}"}, "drive must be made of parts of images"),
+        ({"drive": "drive"}, "drive must be made of parts of images"),
+        ({"validation": {"drive": {"a": "b"}}}, "validation must say which values of which parts"),
         ({"drive": "{city}"}, "drive must be made of parts of images"),
         ({"training": {"split": "train"}}, "training must say which values of which parts"),
         ({"validation": "val"}, "validation must say which values of which parts"),
@@ -371,9 +239,13 @@ def test_a_description_that_makes_no_sense_is_a_sentence(
     ("word", "named"),
     [
         ("kitti360:{folder}", "There is no description .*kitti360.yaml.* There are bdd100k, .*; or give a file"),
+        ("cityscapes", "'cityscapes' lacks where the data set is: cityscapes:PLACE"),
+        ("cityscapes:", "'cityscapes:' lacks where"),
+        ("{folder}/list.yaml", r"list\.yaml' lacks where the data set is: .*list\.yaml:PLACE"),
+        ("coco:{folder}", "is a folder; name the COCO file in it"),
         ("nowhere.yaml:{folder}", "There is no description nowhere.yaml"),
         ("cityscapes:{folder}/nowhere", "nowhere is not a folder, in which cityscapes has leftImg8bit/"),
-        ("cityscapes:{folder}", "holds no picture where cityscapes has them, as leftImg8bit/"),
+        ("cityscapes:{folder}", "holds no PNG or JPEG where cityscapes has the images, as leftImg8bit/"),
         ("{folder}/list.yaml:{folder}", "it must hold a mapping"),
         ("{folder}/broken.yaml:{folder}", "is not YAML"),
         ("coco:{folder}/broken.yaml", "is not JSON"),
@@ -401,12 +273,11 @@ def test_words_mean_the_same_elsewhere(ids: tuple[Path, Path], monkeypatch: pyte
     assert len(sources_of(["mine.yaml:mine", word])) == 1
 
 
-def test_a_run_gathers_data_sets_of_several_kinds(ids: tuple[Path, Path], tmp_path: Path) -> None:
-    lay_out(LAYOUTS["cityscapes"], tmp_path / "cityscapes")
-    for i in range(1, 4):
-        write(ids[1] / "a" / f"{i}.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
-        write(ids[1] / "a" / "masks" / f"{i}.png", stripes([0, 1]))
-    words = [f"cityscapes:{tmp_path / 'cityscapes'}", f"{ids[0]}:{ids[1]}"]
-    frames = gather(words, [], 0.25, 0.0, {"cityscapes": 3.0})
-    assert frames.weights == [3.0, 1.0, 1.0, 1.0]
-    assert {name: len(members) for name, members in frames.held.items()} == {"cityscapes": 1, "mine": 1}
+def test_a_run_gathers_data_sets_of_several_kinds(drives: str, tmp_path: Path) -> None:
+    folder = tmp_path / "kitti"
+    folder.mkdir()
+    for number in range(4):
+        add_frame(folder, f"um_{number:06}.png")
+    frames = gather([str(folder), drives], [], 0.25, 0.0, {"kitti": 3.0})
+    assert frames.weights == [3.0, 3.0, 3.0, 1.0, 1.0, 1.0, 1.0]
+    assert {name: len(members) for name, members in frames.held.items()} == {"kitti": 1, "mine": 2}
