@@ -4,7 +4,7 @@
     python train/data_report.py --data data/data_road/training --out report
     python train/data_report.py --data cityscapes:DIR mine.yaml:DIR --validation-share 0.1
 
-It splits as train.py does. Exit code 1 where frames are broken.
+It splits as train.py does. Exit code 1 where frames are broken, or those of a data set are all road, or all not.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from train.frames.data_error import DataError
 from train.frames.datasets import gather
 from train.frames.frame import MOST_NAMED, Frame, Unlabelled
 from train.frames.pictures import errors
-from train.frames.sources import HELP
+from train.frames.sources import HELP, sources_of
 from train.frames.threads import in_order
 from train.labels import IGNORE
 
@@ -60,6 +60,13 @@ class Look:
     road: int | None
     not_valid: int | None
     hash: np.ndarray
+
+    @property
+    def not_road(self) -> int | None:
+        """The valid pixels that are not road."""
+        if self.road is None or self.not_valid is None:
+            return None
+        return self.size[0] * self.size[1] - self.road - self.not_valid
 
 
 def look(frame: Frame) -> Look | str:
@@ -114,6 +121,22 @@ def print_drives(sets: dict[tuple[str, str], list[Look]]) -> None:
         print(f"{both} drives are on both sides of the split; neighbours look alike, so that validation flatters.")
 
 
+def print_one_sided(sets: dict[tuple[str, str], list[Look]]) -> int:
+    """Say which data sets have no road, or nothing else; returns how many."""
+    number = 0
+    for (name, use), looks in sets.items():
+        frame = looks[0].frame if looks else None
+        if frame and not any(one.road for one in looks):
+            print(f"No frame of {name} to {use} has a pixel of road, such as {frame.ground_truth}.")
+            print(f"  There, road is {frame.road_classes}.")
+        elif frame and all(one.not_road == 0 for one in looks):
+            print(f"No frame of {name} to {use} has a valid pixel that is not road, such as {frame.ground_truth}.")
+        else:
+            continue
+        number += 1
+    return number
+
+
 def alike(training: Sequence[Look], held: Sequence[Look]) -> list[tuple[int, Look, Look]]:
     """(bits that differ, held-out frame, the frame to train on that is nearest), where the two are near."""
     if not training or not held:
@@ -136,7 +159,8 @@ def sheet(looks: Sequence[Look]) -> np.ndarray:
         top, left = i // COLUMNS * height, i % COLUMNS * width
         page[top : top + small.shape[0], left : left + small.shape[1]] = small
         where = left + 4, top + 14
-        cv2.putText(page, frame.image.stem[:44], where, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1)
+        name = frame.image.stem[:44].encode("ascii", "replace").decode()  # OpenCV crashes on what is not UTF-8
+        cv2.putText(page, name, where, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1)
     return page
 
 
@@ -158,14 +182,14 @@ def print_alike(training: Sequence[Look], held: Sequence[Look], everything: Sequ
 
 
 def report(options: argparse.Namespace) -> int:
-    """Print the report; returns the number of broken frames.
+    """Print the report; returns the number of broken frames and of data sets that are all road, or all not.
 
     Raises:
         DataError: there is no such data set, or the report cannot be written.
     """
     frames: dict[tuple[str, str], list[Frame]] = {}
-    for word in options.data:
-        found = gather([word], [], options.validation_share, 0.0, {})
+    for source in sources_of(options.data):
+        found = gather([source.word], [], options.validation_share, 0.0, {})
         ((name, held),) = found.held.items()
         for use, members in (("train", found.training), ("validate", held)):
             frames.setdefault((name, use), []).extend(members)
@@ -186,6 +210,7 @@ def report(options: argparse.Namespace) -> int:
     print(f"\n{len(broken)} frames are broken." if broken else "\nNo frame is broken.")
     for sentence in broken[:MOST_NAMED]:
         print(f"  {sentence}")
+    one_sided = print_one_sided(sets)
     if options.out and everything:
         figures["broken"] = broken
         figures["frames"] = [
@@ -197,10 +222,11 @@ def report(options: argparse.Namespace) -> int:
         picture_file.write_whole(options.out / FIGURES, (json.dumps(figures, indent=1) + "\n").encode())
         picture_file.write_whole(options.out / SHEET, cv2.imencode(".jpg", sheet(everything))[1].tobytes())
         print(f"Wrote {options.out / SHEET} and {options.out / FIGURES}.")
-    return len(broken)
+    return len(broken) + one_sided
 
 
 def main() -> None:
+    sys.stdout.reconfigure(errors="surrogateescape")  # file names need not be UTF-8
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", required=True, metavar="DATA", help=HELP)
     parser.add_argument("--validation-share", type=float, default=0.1, metavar="SHARE", help="as in the preset (0.1)")

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +48,7 @@ def find(options: argparse.Namespace) -> dict[str, list[Frame]]:
     """The frames by the name of their data set."""
     found: dict[tuple[str, Path], list[Frame]] = {}
     for source in sources_of(options.data):
-        place = source.place.resolve()
+        place = Path(os.path.realpath(source.place))
         if source.description is None:
             finder = find_images if options.submission else find_frames
             found[f"{place.parent.name}/{place.name}", place] = finder(place)
@@ -114,6 +115,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    sys.stdout.reconfigure(errors="surrogateescape")  # file names need not be UTF-8
     options = arguments()
     with interruption.told("evaluate.py", "nothing is kept of what was counted"):
         carry_out(options)

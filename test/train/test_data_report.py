@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -73,6 +74,30 @@ def test_a_report_names_what_is_broken_and_what_is_there_twice(folder: Path) -> 
     assert "1 of 2 held-out frames have a near-duplicate among those to train on." in done.stdout
     assert f"{last} is like {other} (0 of 256 bits differ)" in done.stdout
     assert "1 frames are copies of others." in done.stdout
+
+
+def test_a_report_tells_of_data_sets_that_are_all_road_or_all_not(folder: Path, tmp_path: Path) -> None:
+    for path in (folder / "gt_image_2").iterdir():
+        truth = cv2.imread(str(path))
+        cv2.imwrite(str(path), np.where(truth[..., :1] > 0, truth, 0))
+    done = report("--data", folder, f"{folder}/../frames", "--out", tmp_path / "out")
+    assert done.returncode == 1 and not done.stderr
+    assert "frames to train has a valid pixel that is not road" in done.stdout
+    assert len(json.loads((tmp_path / "out" / "data.json").read_text())["frames"]) == 20  # each once
+
+
+def test_a_file_name_need_not_be_utf8(folder: Path, tmp_path: Path) -> None:
+    for kind in (b"image_2/a", b"gt_image_2/a_road"):
+        path = os.path.join(os.fsencode(folder), kind)
+        os.rename(path + b"_000003.png", path + b"_stra\xdfe.png")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train" / "data_report.py"), "--data", str(folder), "--out", str(tmp_path / "out")],
+        capture_output=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((tmp_path / "out" / "data.json").read_text())["frames"]) == 20
 
 
 @pytest.mark.parametrize(

@@ -145,16 +145,17 @@ def test_a_mistake_is_one_sentence(
     assert not (tmp_path / "run" / "best.pt").exists()
 
 
-def test_frames_without_any_road_are_a_sentence(tiny_preset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("missing", "what"), [("road", "pixel of road"), ("the rest", "valid pixel that is not road")])
+def test_frames_that_are_all_alike_are_a_sentence(missing: str, what: str, tiny_preset: Path, tmp_path: Path) -> None:
     for number in range(9):
         add_road_frame(tmp_path, number)
         truth = tmp_path / "gt_image_2" / f"um_road_{number:06}.png"
         picture = cv2.imread(str(truth))
-        picture[..., 0] = 0
+        picture[..., 0 if missing == "road" else 2] &= 0 if missing == "road" else picture[..., 0]
         cv2.imwrite(str(truth), picture)
     done = train("--data", tmp_path, "--preset", tiny_preset, "--run", tmp_path / "run")
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "None of the 6 frames to train on has a pixel of road" in done.stderr
+    assert f"None of the 6 frames to train on has a {what}" in done.stderr
     assert not (tmp_path / "run").exists()
 
 

@@ -18,16 +18,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 from train.frames.data_error import DataError
-from train.frames.frame import Frame, each
+from train.frames.frame import Frame, Pixels, each
 from train.frames.picture_file import write_whole
 
-VERSION = 1  # of what is checked; what another one found is forgotten
+VERSION = 2  # of what is checked; what another one found is forgotten
 
 log = logging.getLogger("train")
 
 
-def check(frames: Sequence[Frame], shown: bool = False) -> dict[Frame, int]:
-    """The pixels of road in each frame that comes from files; `shown`: with a progress bar.
+def check(frames: Sequence[Frame], shown: bool = False) -> dict[Frame, Pixels]:
+    """What is in each frame that comes from files; `shown`: with a progress bar.
 
     Raises:
         DataError: frames are broken; it names them.
@@ -41,9 +41,9 @@ def check(frames: Sequence[Frame], shown: bool = False) -> dict[Frame, int]:
         return memories[_alike(frame)].found.get(str(frame.image), [])
 
     def look(frame: Frame) -> None:
-        memories[_alike(frame)].found[str(frame.image)] = [frame.check(), *states[frame]]
+        memories[_alike(frame)].found[str(frame.image)] = [*frame.check(), *states[frame]]
 
-    new = [frame for frame in frames if found(frame)[1:] != states[frame]]
+    new = [frame for frame in frames if found(frame)[2:] != states[frame]]
     try:
         each(tqdm(new, "Checking", disable=None if shown else True, leave=False), look, threads)
     finally:  # once the broken ones are mended, the others need not be read again
@@ -51,14 +51,14 @@ def check(frames: Sequence[Frame], shown: bool = False) -> dict[Frame, int]:
             memories[alike].keep()
     if new:
         log.info("Checked %d frames in %.1f s.", len(new), time.monotonic() - start)
-    return {frame: found(frame)[0] for frame in frames}
+    return {frame: Pixels(*found(frame)[:2]) for frame in frames}
 
 
 class _Memory:
     """What was found in the frames of a folder that are read alike.
 
     Attributes:
-        found: by image: the pixels of road, and the size and time of change of each of the frame's files.
+        found: by image: its Pixels, and the size and time of change of each of the frame's files.
     """
 
     def __init__(self, folder: Path, reading: str) -> None:

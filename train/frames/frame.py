@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,13 @@ MOST_NAMED = 10  # broken files in one message
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class Pixels(NamedTuple):
+    """How many pixels of a frame are road, and how many are not; the others are not valid."""
+
+    road: int
+    not_road: int
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,11 @@ class Frame:
         """How its ground truth is read; what is known of it read otherwise may be wrong."""
         return type(self).__name__
 
+    @property
+    def road_classes(self) -> str:
+        """What its data set calls road, for a message."""
+        return "magenta (255, 0, 255)"
+
     def files(self) -> tuple[Path, ...]:
         """What it is read from: while these stay as they are, so does the frame."""
         return self.image, self.ground_truth
@@ -80,14 +92,14 @@ class Frame:
         """Labels uint8 [H, W] of an image of this size from one of its ground truth files; raises as `read` does."""
         raise NotImplementedError
 
-    def check(self) -> int:
-        """Read the ground truth and of the image no more than what says that it is whole; returns the road's pixels.
+    def check(self) -> Pixels:
+        """Read the ground truth, and of the image no more than what says that it is whole.
 
         Raises:
             DataError: as `read` does.
         """
         labels = self.labels(self.ground_truth, picture_file.size(self.image))
-        return int((labels == 1).sum())
+        return Pixels(int((labels == 1).sum()), int((labels == 0).sum()))
 
     def check_size(self, ground_truth: Path, truth: Size, image: Size) -> None:
         """Raises DataError where the ground truth has another size than the image."""

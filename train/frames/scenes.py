@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from road_seg_node.synthetic_road.scene import Road
-from train.frames.frame import Frame
+from train.frames.frame import Frame, Pixels
 from train.frames.picture_file import Reduction
 
 
@@ -25,9 +25,9 @@ class Scene(Frame):
     def files(self) -> tuple[Path, ...]:
         return ()
 
-    def check(self) -> int:
-        """It is whole by construction, and has road in it."""
-        return 1
+    def check(self) -> Pixels:
+        """It is whole by construction, and has both in it."""
+        return Pixels(1, 1)
 
     def read_reduced(self, reduction: Reduction) -> tuple[np.ndarray, np.ndarray]:
         return self.read()

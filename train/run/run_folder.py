@@ -58,7 +58,7 @@ class RunLog(MemoryHandler):
 
 class _LogFile(logging.FileHandler):
     def __init__(self, path: Path) -> None:
-        super().__init__(path, encoding="utf-8")
+        super().__init__(path, encoding="utf-8", errors="surrogateescape")
         self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
 
     def handleError(self, record: logging.LogRecord) -> None:

@@ -158,14 +158,21 @@ def teaching(preset: Preset, folder: Path, frames: RunFrames, processes: Process
 
 
 def look_at(frames: RunFrames) -> None:
-    """Raises DataError where frames are broken, or none of those to train on or to validate on has road in it."""
+    """Raises DataError where frames are broken, or those to train on or to validate on are all road, or all not."""
     held = [frame for members in frames.held.values() for frame in members]
-    road = check([*frames.training, *held], shown=True)
+    pixels = check([*frames.training, *held], shown=True)
     for members, what in ((frames.training, "train"), (held, "validate")):
-        real = [frame for frame in members if frame in road and not isinstance(frame, Unlabelled)]
-        if real and not any(road[frame] for frame in real):
-            example = real[0].ground_truth
-            raise DataError(f"None of the {len(real)} frames to {what} on has a pixel of road, such as {example}.")
+        real = [frame for frame in members if frame in pixels and not isinstance(frame, Unlabelled)]
+        if real and not any(pixels[frame].not_road for frame in real):
+            raise DataError(
+                f"None of the {len(real)} frames to {what} on has a valid pixel that is not road, such as "
+                f"{real[0].ground_truth}. A network would learn that all is road; what is not valid counts nowhere."
+            )
+        if real and not any(pixels[frame].road for frame in real):
+            raise DataError(
+                f"None of the {len(real)} frames to {what} on has a pixel of road, such as {real[0].ground_truth}. "
+                f"There, road is {real[0].road_classes}."
+            )
 
 
 def batches_of(
