@@ -41,7 +41,7 @@ class Pattern:
         if PLACEHOLDER.sub("", text):
             raise ValueError(f"{text} is not a valid pattern: a part is {{name}} or {{name:regular expression}}")
         if "**" in text:
-            raise ValueError(f"{text} is not a valid pattern: write each folder as a part, such as {{drive}}/{{camera}}")
+            raise ValueError(f"{text} is not a valid pattern: name each folder: {{drive}}/{{camera}}")
         glob = regex = ""
         for name, expression, star, plain in PLACEHOLDER.findall(text):
             if "\\" in plain:

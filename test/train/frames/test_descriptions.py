@@ -215,7 +215,7 @@ def test_hidden_files_are_no_frames(ids: tuple[Path, Path]) -> None:
         ({"masks": "masks/{name}.png"}, "masks must share parts"),
         ({"masks": "masks/{frame:[0-9}.png"}, "is not a valid pattern"),
         ({"polygons": "{drive}/{frame}.json"}, "it must have one of masks, polygons, coco"),
-        ({"images": "**/{frame}.png"}, "is not a valid pattern: write each folder as a part"),
+        ({"images": "**/{frame}.png"}, "is not a valid pattern: name each folder"),
         ({"images": "{drive}\\{frame}.png"}, "is not a valid pattern: write / between folders"),
         ({"images": "{drive}/{fr-ame}.png"}, "is not a valid pattern: a part is {name} or {name:regular expression}"),
         ({"images": "{drive}/{frame.png"}, "is not a valid pattern: a part is {name}"),
