@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the node for a long time, with a reload every ten seconds and listeners that come and go every second.
+"""Run the node for a long time, with a reload every few seconds and listeners that come and go every second.
 
     .venv/bin/python bench/soak.py --minutes 20 --json soak.json
 
@@ -36,7 +36,6 @@ from std_srvs.srv import Trigger  # noqa: E402
 from bench.node import ROOT, Variant, end, start  # noqa: E402
 from road_seg_node.shipped import COMPACT, shipped_file  # noqa: E402
 
-RELOAD = 10.0  # seconds
 GROWTH = 10.0  # MB
 SETTLED = 60.0  # seconds in which libraries allocate what they keep
 QUIET = 3.0  # seconds after the camera's end in which the last frames get their fate
@@ -45,7 +44,8 @@ QUIET = 3.0  # seconds after the camera's end in which the last frames get their
 class Operator(Node):
     """Listens to the masks all the time, to the other outputs every other second, and has the model loaded again."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, reload: float) -> None:
+        """pid: the node's; reload: seconds between two reloads."""
         super().__init__("operator")
         self.masks = 0
         self.reloads: list[Future] = []
@@ -57,13 +57,18 @@ class Operator(Node):
         self.create_subscription(Image, "/road_seg/mask", self._on_mask, 10)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self.create_timer(1.0, self._every_second)
-        self.create_timer(RELOAD, lambda: self.reloads.append(self._reload.call_async(Trigger.Request())))
+        self.reloading = self.create_timer(reload, self._on_reload)
 
     def _on_mask(self, _msg: Image) -> None:
         self.masks += 1
 
     def _on_diagnostics(self, msg: DiagnosticArray) -> None:
         self.report = {item.key: item.value for status in msg.status for item in status.values}
+
+    def _on_reload(self) -> None:
+        """Unless nothing would answer, or the one before is not done, beside which the node refuses another."""
+        if self._reload.service_is_ready() and all(reload.done() for reload in self.reloads[-1:]):
+            self.reloads.append(self._reload.call_async(Trigger.Request()))
 
     def _every_second(self) -> None:
         pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[1])
@@ -79,13 +84,13 @@ class Operator(Node):
             ]
 
 
-def soak(minutes: float, rate: float, model: Path) -> dict[str, Any]:
+def soak(minutes: float, rate: float, reload: float, model: Path) -> dict[str, Any]:
     seconds = 60 * minutes
     node = start(dict(os.environ), Variant("road_seg_node", plain=False, profile=True).command(model))
     processes = [node]
     rclpy.init()
     try:
-        operator = Operator(node.pid)
+        operator = Operator(node.pid, reload)
         command: list[str | Path] = [
             ROOT / "bench" / "steady_camera.py",
             "--rate",
@@ -99,6 +104,7 @@ def soak(minutes: float, rate: float, model: Path) -> dict[str, Any]:
             rclpy.spin_once(operator, timeout_sec=0.1)
             if node.poll() is not None:
                 sys.exit("soak.py: the node ended; its own words are above.")
+        operator.reloading.cancel()
         until = time.monotonic() + QUIET
         while time.monotonic() < until or not all(reload.done() for reload in operator.reloads):
             rclpy.spin_once(operator, timeout_sec=0.1)
@@ -133,10 +139,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=20.0, help="how long (default: 20)")
     parser.add_argument("--rate", type=float, default=30.0, help="of the camera, in Hz (default: 30)")
+    parser.add_argument("--reload", type=float, default=10.0, help="seconds between two reloads (default: 10)")
     parser.add_argument("--model", type=Path, default=shipped_file(COMPACT), help="default: the shipped model")
     parser.add_argument("--json", type=Path, help="write the result to this file")
     options = parser.parse_args()
-    found = soak(options.minutes, options.rate, options.model)
+    found = soak(options.minutes, options.rate, options.reload, options.model)
     print(json.dumps(found, indent=1))
     if options.json:
         beside = options.json.with_name(options.json.name + ".part")

@@ -50,7 +50,8 @@ def test_rows_of_both_nodes(model: Path, tmp_path: Path) -> None:
 
 def test_soak_accounts_for_every_frame(model: Path, tmp_path: Path) -> None:
     """Memory is not looked at: the libraries have not settled in so short a time."""
-    run("soak.py", "--minutes", "0.2", "--rate", "40", "--model", model, "--json", tmp_path / "soak.json")
+    short = ("--minutes", "0.05", "--rate", "40", "--reload", "1")
+    run("soak.py", *short, "--model", model, "--json", tmp_path / "soak.json")
     found = json.loads((tmp_path / "soak.json").read_text())
     frames = found["frames"]
     assert frames.pop("pending") == 0
