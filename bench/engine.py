@@ -255,8 +255,6 @@ def main() -> None:
             rows = [row for row in rows_of(model) if re.search(options.only, row.label)]
             if not rows:
                 continue
-            if not limits:
-                limits["cpu"] = in_a_process(roofline.measure, "cpu")
             results = measure(rows, options.rounds, options.frames, left_out)
             for device in {device_of(result.row) for result in results}:
                 limits.setdefault(device, roofline.Roofline()).better(in_a_process(roofline.measure, device))

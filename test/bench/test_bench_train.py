@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
+import fork_server
 import pytest
 from trainer_process import LIMIT, ROOT, add_road_frame, write_tiny_preset
 
@@ -15,8 +15,7 @@ ROWS = ["plain PyTorch", "ours", "ours in fp32", "ours, loader in line"]
 
 
 def bench(*options: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "bench" / "train.py"), *map(str, options)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
+    return fork_server.TRAINER.run(ROOT / "bench" / "train.py", *options, timeout=LIMIT)
 
 
 def test_all_rows_are_measured_in_one_run(tmp_path: Path) -> None:
