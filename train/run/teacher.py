@@ -48,8 +48,8 @@ class Teacher:
 
     def path(self, frame: Frame) -> Path:
         """Where the answer to a frame is kept."""
-        folder = hashlib.sha256(os.fsencode(frame.folder.absolute())).hexdigest()[:8]
-        return self.folder / folder / f"{frame.image.stem}.png"
+        folder = hashlib.sha256(os.fsencode(frame.image.parent.absolute())).hexdigest()[:8]
+        return self.folder / folder / f"{frame.image.name}.png"
 
     def answer(self, frames: Sequence[Frame]) -> None:
         """Answer the frames that have no answer yet; not synthetic ones, whose truth is exact.

@@ -15,6 +15,7 @@ from trainer_process import add_road_frame, train, write_tiny_preset
 from road_seg_node.inference.segmenter import RoadSegmenter
 from train.frames.data_error import DataError
 from train.frames.kitti import find_frames
+from train.frames.sources import sources_of
 from train.labels import CERTAIN
 from train.run.teacher import Teacher
 
@@ -43,6 +44,23 @@ def test_its_answers_are_kept_and_a_frame_without_ground_truth_gets_them_alone(f
 def test_a_teacher_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nobody\.onnx"):
         Teacher(tmp_path / "nobody.onnx", 0.5, tmp_path)
+
+
+def test_frames_of_one_name_in_two_drives_have_answers_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("images: '{drive}/{frame}.png'\nmasks: masks/{drive}_{frame}.png\nroad: [1]\n")
+    for drive, grey in (("a", 50), ("b", 200)):
+        (tmp_path / drive).mkdir()
+        cv2.imwrite(str(tmp_path / drive / "0.png"), np.full((40, 96, 3), grey, np.uint8))
+    (source,) = sources_of([f"{tmp_path / 'mine.yaml'}:{tmp_path}"])
+    frames, _ = source.find(unlabelled=True)
+    model = write_tiny_model(tmp_path / "teacher.onnx")
+    teacher = Teacher(model, 0.5, tmp_path / "run")
+    teacher.answer(frames)
+    assert len(frames) == len({teacher.path(frame) for frame in frames}) == 2
+    for frame in frames:
+        image, labels = frame.read()
+        expected = RoadSegmenter(model, "cpu").probability(image) * (CERTAIN / 255)
+        np.testing.assert_allclose(teacher.targets(frame, labels), expected, atol=0.5)
 
 
 def test_a_damaged_answer_is_named(folder: Path, tmp_path: Path) -> None:
