@@ -120,7 +120,8 @@ def load(name: str) -> Description:
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        values, node = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
     except FileNotFoundError:
         raise DataError(
             f"There is no description {path} of a data set. There are {', '.join(shipped())}; or give a file that ends "
@@ -133,6 +134,9 @@ def load(name: str) -> Description:
             f"{path} is not YAML; put what has braces or # into quotes, and spaces instead of tabs: {error}"
         ) from None
     try:
+        keys = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise ValueError(f"{twice[0]} is there twice, of which YAML would take the last")
         return _described(path.stem, values)
     except ValueError as error:
         raise DataError(f"{path}: {error}. See docs/data.md.") from None

@@ -265,6 +265,12 @@ def test_a_folder_with_a_colon_in_its_name_is_a_folder(tmp_path: Path) -> None:
     assert absolute(str(folder)) == str(folder)
 
 
+def test_a_key_that_is_there_twice_is_named(ids: tuple[Path, Path]) -> None:
+    ids[0].write_text(ids[0].read_text() + "road: [2]\n")
+    with pytest.raises(DataError, match=r"mine\.yaml: road is there twice"):
+        only(f"{ids[0]}:{ids[1]}")
+
+
 def test_words_mean_the_same_elsewhere(ids: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ids[0].parent)
     word = absolute("mine.yaml:mine")
