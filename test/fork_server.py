@@ -198,6 +198,7 @@ def become(request: dict[str, Any]) -> None:
         os.dup2(end, number)
         os.close(end)
     at_once = bool(os.environ.get("PYTHONUNBUFFERED"))
+    sys.stdout = open(1, "w", encoding=sys.stdout.encoding, closefd=False)  # the other takes the pipe for a file
     for stream in (sys.stdout, sys.stderr):
         assert hasattr(stream, "reconfigure")
         stream.reconfigure(line_buffering=stream is sys.stderr, write_through=at_once)

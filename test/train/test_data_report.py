@@ -91,12 +91,7 @@ def test_a_file_name_need_not_be_utf8(folder: Path, tmp_path: Path) -> None:
     for kind in (b"image_2/a", b"gt_image_2/a_road"):
         path = os.path.join(os.fsencode(folder), kind)
         os.rename(path + b"_000003.png", path + b"_stra\xdfe.png")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "train" / "data_report.py"), "--data", str(folder), "--out", str(tmp_path / "out")],
-        capture_output=True,
-        timeout=LIMIT,
-        check=False,
-    )
+    done = report("--data", folder, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert len(json.loads((tmp_path / "out" / "data.json").read_text())["frames"]) == 20
 
