@@ -20,6 +20,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from train import interruption
+
+if __name__ == "__main__":
+    interruption.end_quietly()
+
 if importlib.util.find_spec("rclpy") is None:
     sys.exit("harvest.py: ROS 2's Python packages, with which bags are read, are not here. Run `make setup`, then "
              "`source .venv/bin/activate`.")  # fmt: skip
@@ -120,13 +125,11 @@ def main() -> None:
     if not 0 <= options.every < math.inf:
         parser.error("--every must be at least 0")
     try:
-        carry_out(options)
+        with interruption.told("harvest.py", "nothing was written"):
+            carry_out(options)
     except (DataError, ModelFileError, ProviderError) as error:
         say(f"{error}")
         program.leave(2)
-    except KeyboardInterrupt:
-        say("interrupted; nothing is written.")
-        program.leave(130)
     program.leave(0)
 
 

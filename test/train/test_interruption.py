@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 300  # seconds; far more than any of this needs
-PROGRAMS = ("train/train.py", "train/evaluate.py", "train/data_report.py", "export/export.py", "export/quantize.py")
+TRAIN, EXPORT = ("train", "evaluate", "data_report", "harvest"), ("export", "quantize", "doubt")
+PROGRAMS = [*(f"train/{name}.py" for name in TRAIN), *(f"export/{name}.py" for name in EXPORT)]
 
 # The program as a user starts it, but for what stands for the user's finger: a signal as that module is imported.
 IMPORTING = """
