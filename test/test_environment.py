@@ -105,7 +105,7 @@ def given_venv(checkout: Path, kind: str) -> Path:
     ("kind", "words"),
     [
         ("a venv", ".venv was not made by make, so make leaves it alone"),
-        ("a file", ".venv is no folder"),
+        ("a file", ".venv is not a folder"),
         ("a link", ".venv is a link to"),
         ("another user's", ".venv belongs to another user, nobody, so make does not change it"),
     ],

@@ -236,7 +236,7 @@ class Inputs:
         topics = [
             name
             for name, types in self._node.get_topic_names_and_types()
-            if of in types and not name.startswith(own) and self._node.count_publishers(name)
+            if of in types and name != self.topic and not name.startswith(own) and self._node.count_publishers(name)
         ]
         return difflib.get_close_matches(self.topic, topics, NAMED, 0.0)
 
