@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which of the frames to take: doubtful ones, of as many looks as there are, and none twice.
 
-The most doubtful alone are much alike, the same hard bend from one end to the other. So a pool of doubtful frames without
-near-duplicates is cut into as many groups of looks as frames are wanted, and each group gives its most doubtful one. What
-that is worth beside frames drawn at random, train/EXPERIMENTS.md says.
+The most doubtful alone are much alike, the same hard bend from one end to the other. So a pool of doubtful frames
+without near-duplicates is cut into as many groups of looks as frames are wanted, and each group gives its most doubtful
+one. What that is worth beside frames drawn at random, train/EXPERIMENTS.md says.
 """
 
 from __future__ import annotations
