@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Take the frames of a drive that would teach a model the most, with proposals of their road for a person to correct.
+"""Take the frames of a drive that a model is least sure of, with proposals of their road for a person to correct.
 
     python train/harvest.py drive.mcap --model models/road_seg_compact.onnx --out harvest --count 200
     python train/harvest.py monday.mcap tuesday.mp4 pictures/ --model road_seg.onnx --out harvest
