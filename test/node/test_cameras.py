@@ -120,7 +120,7 @@ def test_what_is_said_names_the_camera(start, planner, model, cameras) -> None:
 
     def told() -> bool:
         cameras[1].images.publish(planner.stamp(broken))
-        return any("[road_seg.rear]" in line and "The node goes on" in line for line in node.lines)
+        return any("[road_seg.rear]" in line and "The node continues" in line for line in node.lines)
 
     wait_until(told, "the warning")
     assert not any("[road_seg.front]" in line and "WARN" in line for line in node.lines)
