@@ -35,7 +35,6 @@ from tqdm import tqdm
 from road_seg_node.inference import RoadSegmenter
 from road_seg_node.inference.model_file import ModelFileError
 from road_seg_node.inference.providers import ProviderError
-from road_seg_node.ros import program
 from train.frames.data_error import DataError
 from train.picking.choice import choose
 from train.picking.drive import Drive, open_drives
@@ -129,8 +128,7 @@ def main() -> None:
             carry_out(options)
     except (DataError, ModelFileError, ProviderError) as error:
         say(f"{error}")
-        program.leave(2)
-    program.leave(0)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -183,7 +183,7 @@ def wrong(scenes: list[np.ndarray], tmp_path: Path) -> Path:
         (["broken"], "frame1.png is not a PNG or JPEG picture"),
         (["empty"], "has no pictures; it should hold PNG or JPEG files"),
         (["text.txt"], "cannot be read as a video"),
-        (["nowhere.mcap"], "There is no folder, video or bag"),
+        (["nowhere.mcap"], "There is no {}/nowhere.mcap: give a bag"),
         (["synthetic:3"], "synthetic has no end"),
         (["good", "--out", "full"], "full is there already, and not an empty folder"),
         (["good", "--out", "no/where"], "There is no folder {}/no to make where in"),

@@ -69,6 +69,9 @@ def open_drives(places: Sequence[str], topic: str, tell: Callable[[str], None]) 
     for place in places:
         if synthetic_seed(place) is not None:
             raise DataError(f"{SYNTHETIC} has no end: give a bag, a video or a folder of pictures.")
+        path = Path(place).expanduser()
+        if not path.exists():
+            raise DataError(f"There is no {place}: give a bag, a video or a folder of pictures.")
         try:
             source = open_source(place, topic=topic, tell=tell)
         except TopicError as error:
@@ -77,7 +80,6 @@ def open_drives(places: Sequence[str], topic: str, tell: Callable[[str], None]) 
             ) from None
         except CameraError as error:
             raise DataError(str(error)) from None
-        path = Path(place).expanduser()
         name = re.sub(r"[^\w-]+", "-", path.resolve().name.partition(".")[0]).strip("-_") or "drive"
         taken = {drive.name for drive in drives}
         names = (name, *(f"{name}-{number}" for number in range(2, len(places) + 1)))

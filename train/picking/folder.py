@@ -17,7 +17,7 @@ from road_seg_node.inference import road_mask
 from road_seg_node.overlay import tint
 from train.frames import picture_file
 from train.frames.data_error import DataError
-from train.picking import doubt, proposals
+from train.picking import proposals, uncertainty
 
 IMAGES, TRUTHS = "image_2", "gt_image_2"  # KITTI's
 COCO, RECORD, SHEET = "coco.json", "harvest.json", "sheet.jpg"
@@ -55,7 +55,9 @@ class Harvest:
         self._write(f"{IMAGES}/{beside.name}", _json(proposals.as_labelme(shapes, name, size)))
         self._coco.add(shapes, name, size)
         if place < MOST_TILES:
-            self._tiles[place] = _tile(picture, truth, doubt.entropy(answer, threshold), f"{place + 1}  {caption}")
+            self._tiles[place] = _tile(
+                picture, truth, uncertainty.entropy(answer, threshold), f"{place + 1}  {caption}"
+            )
         return name
 
     def close(self, record: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from road_seg_node.inference import RoadSegmenter, road_mask
 from road_seg_node.ros.images import ImageError
 from train.frames.duplicates import NEAR, perceptual_hash
-from train.picking import doubt
+from train.picking import uncertainty
 from train.picking.choice import ranks
 from train.picking.drive import Drive, DriveFrame
 
@@ -87,7 +87,7 @@ class Looker:
             if pending is not None:
                 look, before = pending
                 if before.shape == answer.shape and np.count_nonzero(look.hash != found) <= NEAR:
-                    look.measures["flicker"] = doubt.apart(before, answer)
+                    look.measures["flicker"] = uncertainty.apart(before, answer)
                 yield look
                 pending = None
             if _is_due(frame, due):
@@ -104,10 +104,10 @@ class Looker:
         threshold = self._model.info.threshold
         mirrored = self._model.probability(picture[:, ::-1])[:, ::-1]
         measures = {
-            "unsure": doubt.unsure(answer, road_mask(answer, threshold), threshold),
-            "mirrored": doubt.apart(answer, mirrored),
+            "unsure": uncertainty.unsure(answer, road_mask(answer, threshold), threshold),
+            "mirrored": uncertainty.apart(answer, mirrored),
             "flicker": math.nan,
-            "other": doubt.apart(answer, self._other.probability(picture)) if self._other else math.nan,
+            "other": uncertainty.apart(answer, self._other.probability(picture)) if self._other else math.nan,
         }
         seen = np.dstack([picture, answer])
         coarse = cv2.resize(seen, COARSE, interpolation=cv2.INTER_AREA).ravel()

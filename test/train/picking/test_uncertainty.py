@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from road_seg_node.inference import road_mask
-from train.picking.doubt import apart, entropy, unsure
+from train.picking.uncertainty import apart, entropy, unsure
 
 HEIGHT, WIDTH = 80, 120
 
