@@ -50,14 +50,18 @@ def main() -> None:
     parser.add_argument("--model", nargs="+", type=Path, help="model files (default: the shipped ones)")
     parser.add_argument("--most", type=int, default=30, metavar="N", help="frames of each data set (default: 30)")
     options = parser.parse_args()
+    if options.most < 1:
+        parser.error("--most must be at least 1")
+    files = options.model or sorted(shipped_file("models").glob("*.onnx"))
     try:
-        models = [RoadSegmenter(file) for file in options.model or sorted(shipped_file("models").glob("*.onnx"))]
-        print("| frames | nearness |" + "".join(f" {model.info.name} | best, at |" for model in models))
+        models = [RoadSegmenter(file) for file in files]
+        print("| frames | nearness |" + "".join(f" {file.stem} | best, at |" for file in files))
         print("|---|---|" + "---|---|" * len(models))
         for source in sources_of(options.data):
             training, validation = source.find()
             frames = validation or training
-            frames = frames[:: max(1, len(frames) // options.most)]
+            number = min(options.most, len(frames))
+            frames = [frames[i * len(frames) // number] for i in range(number)]
             for nearness in NEARNESS:
                 counts = [RoadCounts() for _ in models]
                 for frame in frames:
