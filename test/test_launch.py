@@ -314,13 +314,8 @@ def test_a_known_camera_gives_a_grid_and_all_is_recorded(workspace: Path, tmp_pa
     planner = Planner(domain)
     grids: list[OccupancyGrid] = []
     try:
-
-        def both_listen() -> bool:
-            """Node and recorder: what was sent before is in no file."""
-            topics = ("/camera_info", "/image/compressed")
-            return launched.poll() is not None or all(planner.node.count_subscribers(topic) >= 2 for topic in topics)
-
-        wait_until(both_listen, "the node and the recorder to subscribe")
+        for topic in ("/camera_info", "/image/compressed"):  # what comes before is in no file
+            wait_until(lambda topic=topic: planner.node.count_subscribers(topic) >= 2, f"node and recorder on {topic}")
         planner.node.create_subscription(OccupancyGrid, "/road_seg/road_grid", grids.append, 1)
         wait_until(lambda: len(grids) >= 5 or launched.poll() is not None, "five grids")
         asked = GetParameters.Request(names=["camera_height"])

@@ -72,8 +72,8 @@ class ModelInfo:
         checkpoint_sha256: of the checkpoint it was exported from.
         versions: of the software that made it, by package.
         golden: uint8 [GOLDEN_HEIGHT, GOLDEN_WIDTH], what the exporter's network answers on `golden_image`.
-        doubt_threshold: from which `doubt.doubt` a scene is unlike what it was trained on, above 0 to 1; None where
-            nobody has measured it.
+        doubt_threshold: above which `doubt.doubt` says that a scene is unlike what it was trained on, 0 to 1; None
+            where nobody has measured it.
     """
 
     name: str

@@ -139,15 +139,20 @@ for _ in range(12):
 """
 
 
-def test_signals_are_survived_after_a_model_was_exchanged_by_another_thread() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SIGNALS, str(REPOSITORY / COMPACT)],
+def with_shipped_model(program: str) -> subprocess.CompletedProcess[str]:
+    """A Python program that gets the shipped model's path, run to its end."""
+    return subprocess.run(
+        [sys.executable, "-c", program, str(REPOSITORY / COMPACT)],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
+
+
+def test_signals_are_survived_after_a_model_was_exchanged_by_another_thread() -> None:
+    done = with_shipped_model(SIGNALS)
     assert (done.returncode, done.stdout) == (0, "handled\n" * 12), done.stderr
 
 
@@ -162,14 +167,7 @@ for _ in range(3):  # after which an engine is made in the background
 
 
 def test_a_program_may_end_while_an_engine_is_being_made() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SHORT_PROGRAM, str(REPOSITORY / COMPACT)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = with_shipped_model(SHORT_PROGRAM)
     assert (done.returncode, done.stderr) == (0, "")
 
 
